@@ -1,0 +1,1 @@
+"""Records in; numbers, figures, the report and the command line out."""

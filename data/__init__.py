@@ -1,0 +1,1 @@
+"""Constants and measurements with their sources; reference results."""

@@ -1,0 +1,50 @@
+"""Files appear whole or not at all: they are written aside and renamed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fwbio.errors import FwbioError
+
+
+@contextmanager
+def written_aside(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write a file or folder to, which then takes its place.
+
+    Whatever stood at `path` stays untouched until the block has ended without an error.
+
+    Raises:
+        FwbioError: the folder of `path` can't be made or written.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.touch()
+        aside.unlink()
+    except OSError as error:
+        raise FwbioError(
+            f"can't be written ({error.strerror or error})",
+            where=str(path),
+            mend="name a folder that you may write to",
+        ) from error
+    try:
+        yield aside
+        if path.is_dir() and aside.is_dir():
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.replace(old)
+            aside.replace(path)
+            shutil.rmtree(old)
+        else:
+            aside.replace(path)
+    finally:
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,118 @@
+"""How the terms of the normal form come from a rule's streams: written once, for any array library.
+
+    W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~);   y = W^T q / n
+
+Arrays are NumPy's or torch's (`xp` is the module), so that the reference and the differentiable
+kernels share one account of every rule.
+"""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from fwbio.rule import Rule, Terms
+
+Array = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalForm:
+    """The coefficients of every micro-step: the operands of the general step.
+
+    With n writes a step the time axis of everything but the query is n times as long, and the
+    state is read after every n-th write.
+
+    Args:
+        key: what is written along and erased along, (.., time, row).
+        write: u, what is added, (.., time, column); with a normaliser its last column is the
+            weight of the key in the normaliser.
+        erase: p, how the prediction is read, (.., time, row), or None.
+        log_decay: (.., time, 1 or row), or None.
+        query: (.., step, pre).
+        transposed: rows are post and columns pre: the state is read by `state @ query`.
+        normaliser: the last column of the read-out divides the others.
+        writes_per_step: n.
+    """
+
+    key: Array
+    write: Array
+    erase: Array | None
+    log_decay: Array | None
+    query: Array
+    transposed: bool
+    normaliser: bool
+    writes_per_step: int
+
+
+def normal_form(
+    rule: Rule,
+    streams: dict[str, Array],
+    *,
+    xp: ModuleType,
+    time_axis: int,
+    writes_per_step: int = 1,
+) -> NormalForm:
+    """The coefficients of the general step that make it this rule.
+
+    Args:
+        rule: any rule of the table.
+        streams: `key` and `value` (.., time, channel), `query` (.., step, pre) and the rule's own
+            streams, all with the same number of axes: a scalar a step has a last axis of size 1.
+        xp: numpy or torch.
+        time_axis: the (non-negative) axis of time in all of them.
+        writes_per_step: the length of the time axis of key, value and beta in steps.
+    """
+    terms = rule.terms
+    key, query = (_feature(terms, streams[name], xp) for name in ("key", "query"))
+    value, beta = streams["value"], streams.get("beta")
+    if terms.transposed:
+        key, value = value, key
+    if terms.solve != "explicit":
+        beta = _step_size(terms, beta, (key * key).sum(-1)[..., None], xp)
+    write = value if beta is None else beta * value
+    if terms.normaliser:
+        ones = xp.ones_like(write[..., :1])
+        write = xp.concatenate([write, ones if beta is None else beta * ones], -1)
+    erase = {
+        "none": lambda: None,
+        "key": lambda: beta * key,
+        "gate": lambda: streams["erase"] * key,
+        "erase_key": lambda: beta * streams["erase_key"],
+    }[terms.erase]()
+    log_decay = streams.get("log_decay")
+    if log_decay is not None and writes_per_step > 1:
+        log_decay = _on_first_write(log_decay, writes_per_step, time_axis, xp)
+    return NormalForm(
+        key=key,
+        write=write,
+        erase=erase,
+        log_decay=log_decay,
+        query=query,
+        transposed=terms.transposed,
+        normaliser=terms.normaliser,
+        writes_per_step=writes_per_step,
+    )
+
+
+def _feature(terms: Terms, x: Array, xp: ModuleType) -> Array:
+    if terms.feature == "identity":
+        return x
+    # elu(x) + 1: the untaken branch of `where` is kept finite, for the sake of its gradient.
+    return xp.where(x > 0, x + 1, xp.exp(xp.where(x > 0, xp.zeros_like(x), x)))
+
+
+def _step_size(terms: Terms, beta: Array, squared_norm: Array, xp: ModuleType) -> Array:
+    x = beta * squared_norm
+    if terms.solve == "implicit":
+        return beta / (1 + x)
+    small = abs(x) < 1e-8
+    safe = xp.where(small, xp.ones_like(x), x)
+    return beta * xp.where(small, 1 - x / 2, -xp.expm1(-safe) / safe)
+
+
+def _on_first_write(log_decay: Array, writes: int, axis: int, xp: ModuleType) -> Array:
+    rest = [xp.zeros_like(log_decay)] * (writes - 1)
+    stacked = xp.stack([log_decay, *rest], axis + 1)
+    shape = list(log_decay.shape)
+    shape[axis] *= writes
+    return stacked.reshape(shape)

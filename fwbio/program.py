@@ -1,0 +1,269 @@
+"""Programs: the streams that a rule consumes, one row a step, as a labelled dataset."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from fwbio.errors import FwbioError, unknown_name
+from fwbio.record import PROGRAM, SCHEMA, labelled, require
+from fwbio.rule import Rule
+from fwbio.rules import RULES, resolve
+
+LEADING = ("trial", "head")
+
+
+def make(
+    rule: Rule | str,
+    key: Any,
+    value: Any,
+    query: Any,
+    *,
+    log_decay: Any = None,
+    beta: Any = None,
+    erase: Any = None,
+    erase_key: Any = None,
+    initial_weights: Any = None,
+    target: Any = None,
+    scored: Any = None,
+    stored: Any = None,
+    lag: Any = None,
+    programmer: str = "imposed",
+    seed: int | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """The program of a rule: streams checked, labelled and completed.
+
+        W~ = diag(exp(log_decay)) W;   W <- W~ + k (beta v)^T - k (p^T W~);   y = W^T query
+
+    Arrays are dimensionless and may have leading axes, named `trial` and `head`; an
+    `xarray.DataArray` may name its own. A number stands for the same number at every step.
+
+    Args:
+        rule: a rule or its name.
+        key: (.., step, pre), or (.., step, substep, pre) for a rule with substeps.
+        value: (.., step, post), likewise.
+        query: (.., step, pre).
+        log_decay: log of the decay before the write, <= 0: (.., step), or (.., step, pre) for a
+            rule that decays by channel.
+        beta: write strength: (.., step), with (substep) and (post) where the rule has them.
+        erase: erase gate (.., step, pre), for rules with a gate of their own.
+        erase_key: (.., step, pre), for rules that read their prediction by another key.
+        initial_weights: (.., pre, post), zero unless given.
+        target: what each read-out should be nearest to, (.., step, post).
+        scored: which read-outs count, (.., step), true or false.
+        stored: which steps' values a cue may ask for, (.., step), true or false.
+        lag: presentations since the cued pair was stored, (.., step).
+        programmer: the name of what made the program.
+        seed: the seed behind it.
+        config: the configuration behind it, kept with the record.
+
+    Raises:
+        FwbioError: an unknown rule; a stream that the rule lacks or needs; wrong shapes; NaN,
+            infinite numbers or a decay above one.
+    """
+    rule = resolve(rule)
+    given = {
+        "log_decay": log_decay,
+        "beta": beta,
+        "erase": erase,
+        "erase_key": erase_key,
+        "initial_weights": initial_weights,
+        "target": target,
+        "scored": scored,
+        "stored": stored,
+        "lag": lag,
+    }
+    given = {name: x for name, x in given.items() if x is not None}
+    check_streams(rule, given.keys() & {"log_decay", "beta", "erase", "erase_key"})
+    substep = ("substep",) if rule.terms.substeps else ()
+    streams = {
+        "key": _variable("key", key, ("step", *substep, "pre"), {}),
+        "query": _variable("query", query, ("step", "pre"), {}),
+        "value": _variable("value", value, ("step", *substep, "post"), {}),
+    }
+    sizes = _sizes(streams)
+    if "log_decay" in rule.streams and "log_decay" not in given:
+        given["log_decay"] = _default_log_decay(rule, sizes)
+    for name, x in given.items():
+        stream = rule.streams.get(name)
+        streams[name] = _variable(name, x, stream.dims if stream else SCHEMA[name].dims, sizes)
+    _sizes(streams)
+    program = xr.Dataset(streams, coords={"step": np.arange(sizes["step"])})
+    program["step"].attrs = {"units": "1", "long_name": "presentation"}
+    program.attrs = {
+        "rule": rule.name,
+        "programmer": programmer,
+        "seed": seed,
+        "config": dict(config or {}),
+    }
+    return require(program, where=f"program of {rule.name}", need=PROGRAM)
+
+
+def check_streams(rule: Rule, given: set[str]) -> None:
+    """Refuse streams that the rule lacks, and ask for those it needs.
+
+    Raises:
+        FwbioError: naming the first of either.
+    """
+    for name in sorted(given - rule.streams.keys()):
+        raise FwbioError(
+            f"the rule {rule.name!r} has no stream {name!r}",
+            where=name,
+            mend=f"leave it out; it takes {', '.join(rule.streams)}",
+        )
+    for name in rule.streams:
+        if rule.needs(name) and name not in given:
+            dims = ", ".join(rule.streams[name].dims)
+            raise FwbioError(
+                f"the rule {rule.name!r} needs {name!r}",
+                where=name,
+                mend=f"give it as (.., {dims}) or as one number",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operands:
+    """A program as plain float64 arrays with equal leading axes, ready for `normal_form`.
+
+    Args:
+        rule: the program's rule.
+        leading: names of the leading dims; `shape` their sizes.
+        streams: (*shape, time, channel); substeps are laid out along time, and a scalar a step
+            has a channel axis of size 1.
+        writes_per_step: writes along time per step.
+        initial: (*shape, pre, post), or None.
+        steps, pre, post: sizes.
+    """
+
+    rule: Rule
+    leading: tuple[str, ...]
+    shape: tuple[int, ...]
+    streams: dict[str, np.ndarray]
+    writes_per_step: int
+    initial: np.ndarray | None
+    steps: int
+    pre: int
+    post: int
+
+
+def operands(program: xr.Dataset) -> Operands:
+    """The arrays of a program.
+
+    Raises:
+        FwbioError: it is not a sound program of a rule in the table.
+    """
+    require(program, where="program", need=PROGRAM)
+    name = program.attrs["rule"]
+    if name not in RULES:
+        raise unknown_name(name, RULES, kind="rule", where="program.attrs['rule']")
+    rule = RULES[name]
+    check_streams(rule, {s for s in ("log_decay", "beta", "erase", "erase_key") if s in program})
+    used = ["key", "value", "query", *(s for s in rule.streams if s in program)]
+    inner = {"step", "substep", "pre", "post"}
+    leading: dict[str, int] = {}
+    for stream in (*used, *(["initial_weights"] if "initial_weights" in program else [])):
+        array = program[stream]
+        leading |= {str(d): array.sizes[d] for d in array.dims if d not in inner}
+    order, shape = tuple(leading), tuple(leading.values())
+
+    def laid_out(stream: str, dims: tuple[str, ...]) -> np.ndarray:
+        array = program[stream]
+        here = tuple(d for d in dims if d in array.dims)
+        values = array.transpose(*(d for d in order if d in array.dims), *here).values
+        index = tuple(slice(None) if d in array.dims else None for d in (*order, *dims))
+        return np.asarray(values, dtype=np.float64)[index]
+
+    writes = program.sizes["substep"] if rule.terms.substeps else 1
+    streams = {}
+    for stream in used:
+        channel = {"value": "post"}.get(stream, "pre")
+        if stream == "beta" and rule.terms.write == "channel":
+            channel = "post"
+        wide = laid_out(stream, ("step", "substep", channel))
+        if rule.terms.substeps and stream in {"value", "key", "beta"}:
+            wide = np.broadcast_to(wide, (*wide.shape[:-2], writes, wide.shape[-1]))
+        flat = wide.reshape(*wide.shape[:-3], -1, wide.shape[-1])
+        streams[stream] = np.broadcast_to(flat, (*shape, *flat.shape[-2:]))
+    initial = None
+    if "initial_weights" in program:
+        initial = laid_out("initial_weights", ("pre", "post"))
+        initial = np.broadcast_to(initial, (*shape, *initial.shape[-2:]))
+    sizes = program.sizes
+    return Operands(
+        rule=rule,
+        leading=order,
+        shape=shape,
+        streams=streams,
+        writes_per_step=writes,
+        initial=initial,
+        steps=sizes["step"],
+        pre=sizes["pre"],
+        post=sizes["post"],
+    )
+
+
+def _variable(name: str, x: Any, dims: tuple[str, ...], sizes: Mapping[str, int]) -> xr.DataArray:
+    """One stream as a labelled array; numbers are spread over `sizes`."""
+    if isinstance(x, xr.DataArray):
+        leading = tuple(d for d in x.dims if d not in SCHEMA[name].dims)
+        inner = tuple(d for d in dims if d in x.dims)
+        if missing := [d for d in dims if d not in x.dims and d not in sizes]:
+            raise FwbioError(
+                f"its dims {x.dims} lack {', '.join(missing)}",
+                where=name,
+                mend=f"name its dims (.., {', '.join(dims)})",
+            )
+        return labelled(name, _numbers(name, x.values), x.dims).transpose(*leading, *inner)
+    values = _numbers(name, x)
+    if values.ndim == 0 and sizes:
+        values = np.broadcast_to(values, tuple(sizes[d] for d in dims))
+    extra = values.ndim - len(dims)
+    if not 0 <= extra <= len(LEADING):
+        raise FwbioError(
+            f"shape {values.shape} has {values.ndim} axes, where (.., {', '.join(dims)}) has"
+            f" {len(dims)} to {len(dims) + len(LEADING)}",
+            where=name,
+            mend="reshape it, or name the axes of an xarray.DataArray",
+        )
+    return labelled(name, values, (*LEADING[:extra], *dims))
+
+
+def _numbers(name: str, x: Any) -> np.ndarray:
+    try:
+        return np.asarray(x, dtype=bool if SCHEMA[name].logical else np.float64)
+    except (TypeError, ValueError) as error:
+        raise FwbioError(
+            f"{type(x).__name__} is not an array of numbers ({error})",
+            where=name,
+            mend="give a rectangular array of real numbers",
+        ) from error
+
+
+def _sizes(streams: Mapping[str, xr.DataArray]) -> dict[str, int]:
+    """The size of every dim, once the streams agree on it."""
+    sizes: dict[str, int] = {}
+    owner: dict[str, str] = {}
+    for name, array in streams.items():
+        for dim, size in array.sizes.items():
+            dim = str(dim)
+            if sizes.setdefault(dim, size) != size:
+                raise FwbioError(
+                    f"shape {array.shape} has {dim} = {size}, but {owner[dim]} has"
+                    f" {dim} = {sizes[dim]}",
+                    where=name,
+                    mend=f"give both the same {dim} (the dims of {name} are {array.dims})",
+                )
+            owner.setdefault(dim, name)
+    return sizes
+
+
+def _default_log_decay(rule: Rule, sizes: Mapping[str, int]) -> xr.DataArray:
+    """log(1 - 2^-(h + offset)) of each head h, of head 0 where there are none."""
+    assert rule.default_decay_offset is not None
+    dims = tuple(d for d in ("head", "step") if d in sizes)
+    h = np.arange(sizes.get("head", 1))[:, None] if "head" in sizes else 0
+    log_gamma = np.log1p(-np.exp2(-(h + rule.default_decay_offset)))
+    return xr.DataArray(np.broadcast_to(log_gamma, tuple(sizes[d] for d in dims)), dims=dims)

@@ -1,0 +1,298 @@
+"""What a run hands back: a dataset that names every axis and unit, checked, saved and loaded."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import xarray as xr
+
+from fwbio.errors import FwbioError
+from fwbio.files import written_aside
+from fwbio.rules import RULES
+
+Keep = Literal["last", "all"] | int
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the schema: its dims after the leading ones, its unit and its name in words.
+
+    Dims in `optional` may be missing, for a rule that has no such axis.
+    """
+
+    dims: tuple[str, ...]
+    long_name: str
+    units: str = "1"
+    optional: tuple[str, ...] = ()
+    logical: bool = False
+
+
+SCHEMA: Mapping[str, Variable] = {
+    "key": Variable(("step", "substep", "pre"), "key, presynaptic rate", optional=("substep",)),
+    "value": Variable(("step", "substep", "post"), "value, teaching input", optional=("substep",)),
+    "query": Variable(("step", "pre"), "query, presynaptic rate of the cue"),
+    "log_decay": Variable(("step", "pre"), "log of the decay before the write", optional=("pre",)),
+    "beta": Variable(("step", "substep", "post"), "write strength", optional=("substep", "post")),
+    "erase": Variable(("step", "pre"), "erase gate"),
+    "erase_key": Variable(("step", "pre"), "key of the prediction to erase"),
+    "initial_weights": Variable(("pre", "post"), "fast weights before the first step"),
+    "target": Variable(("step", "post"), "value that the read-out should be nearest to"),
+    "scored": Variable(("step",), "whether the step's read-out counts", logical=True),
+    "stored": Variable(
+        ("step",), "whether the step's value is one that a cue may ask for", logical=True
+    ),
+    "lag": Variable(("step",), "presentations since the cued pair was stored"),
+    "readout": Variable(("step", "post"), "read-out"),
+    "weights": Variable(("snapshot", "pre", "post"), "fast weights"),
+    "normaliser": Variable(("snapshot", "pre"), "summed keys that divide the read-out"),
+}
+
+PROGRAM = ("key", "value", "query")
+RECORD = (*PROGRAM, "readout", "weights")
+
+
+def labelled(name: str, values: Any, dims: tuple[str, ...]) -> xr.DataArray:
+    """Values as a variable of the schema, with its unit and name in words."""
+    variable = SCHEMA[name]
+    return xr.DataArray(
+        values, dims=dims, attrs={"units": variable.units, "long_name": variable.long_name}
+    )
+
+
+def snapshot_steps(weights: Keep, steps: int) -> np.ndarray:
+    """The steps after which weights are kept: the last, all, or every n-th and the last.
+
+    Raises:
+        FwbioError: `weights` is none of these.
+    """
+    if weights == "all":
+        return np.arange(steps)
+    if weights == "last":
+        return np.arange(max(steps - 1, 0), steps)
+    if isinstance(weights, int) and not isinstance(weights, bool) and weights > 0:
+        every = np.arange(weights - 1, steps, weights)
+        return np.union1d(every, snapshot_steps("last", steps))
+    raise FwbioError(
+        f"{weights!r} does not say which steps' weights to keep",
+        where="weights",
+        mend='give "last", "all" or a positive number n for every n-th step',
+    )
+
+
+def from_run(
+    program: xr.Dataset,
+    *,
+    substrate: str,
+    backend: str,
+    readout: np.ndarray,
+    weights: np.ndarray,
+    snapshots: np.ndarray,
+    leading: tuple[str, ...],
+    normaliser: np.ndarray | None = None,
+    config: Mapping[str, Any] | None = None,
+    exact: Iterable[str] = (),
+    approximate: Iterable[str] = (),
+) -> xr.Dataset:
+    """The record of a program's run.
+
+    Args:
+        program: what was run.
+        substrate: what ran it.
+        backend: the engine that really did the work.
+        readout: (*leading, step, post).
+        weights: (*leading, snapshot, pre, post).
+        snapshots: the step after which each snapshot was taken.
+        leading: the names of the leading dims, as `program.operands` gives them.
+        normaliser: (*leading, snapshot, pre), for rules that have one.
+        config: the substrate's parameters, SI units.
+        exact: what in the run is exact, in words.
+        approximate: what is not, in words.
+    """
+    record = program.assign(
+        readout=labelled("readout", readout, (*leading, "step", "post")),
+        weights=labelled("weights", weights, (*leading, "snapshot", "pre", "post")),
+    ).assign_coords(snapshot=("snapshot", snapshots))
+    record["snapshot"].attrs |= {"units": "1", "long_name": "step after which weights were kept"}
+    if normaliser is not None:
+        record["normaliser"] = labelled("normaliser", normaliser, (*leading, "snapshot", "pre"))
+    record.attrs |= {
+        "substrate": substrate,
+        "backend": backend,
+        "substrate_config": dict(config or {}),
+        "exact": list(exact),
+        "approximate": list(approximate),
+        "versions": versions(),
+        "references": RULES[program.attrs["rule"]].source if program.attrs["rule"] in RULES else "",
+    }
+    return record
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that numbers may depend on."""
+    found = {}
+    for package in ("fwbio", "numpy", "xarray", "torch", "triton", "brian2", "scikit-learn"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def validate(record: xr.Dataset, *, need: Iterable[str] = RECORD) -> list[str]:
+    """What is wrong with a record, one sentence a fault; an empty list where nothing is.
+
+    Args:
+        record: a program, or a record of its run.
+        need: the variables it must have (`PROGRAM` for a program).
+    """
+    faults = []
+    rule = record.attrs.get("rule")
+    if not isinstance(rule, str):
+        faults.append("the attribute 'rule' is missing: it names the rule that was run")
+    faults += [f"the variable {name!r} is missing" for name in need if name not in record]
+    for name, array in record.variables.items():
+        if name in record.coords:
+            continue
+        variable = SCHEMA.get(cast(str, name))
+        if variable is None:
+            faults += [
+                f"{name!r} is not in the schema and has no {attr!r}"
+                for attr in ("units", "long_name")
+                if attr not in array.attrs
+            ]
+            continue
+        faults += _dim_faults(cast(str, name), array, variable)
+        faults += _value_faults(cast(str, name), array, variable)
+    return faults
+
+
+def _dim_faults(name: str, array: xr.Variable, variable: Variable) -> list[str]:
+    needed = [d for d in variable.dims if d not in variable.optional or d in array.dims]
+    if missing := [d for d in needed if d not in array.dims]:
+        return [f"{name!r} has dims {array.dims} and lacks {', '.join(missing)}"]
+    if list(array.dims[array.ndim - len(needed) :]) != needed:
+        return [f"{name!r} has dims {array.dims}, which should end in {tuple(needed)}"]
+    return []
+
+
+def _value_faults(name: str, array: xr.Variable, variable: Variable) -> list[str]:
+    values = array.values
+    if variable.logical:
+        return [] if values.dtype == bool else [f"{name!r} should be true or false at each step"]
+    if not np.issubdtype(values.dtype, np.number):
+        return [f"{name!r} holds {values.dtype}, not numbers"]
+    bad = ~np.isfinite(values)
+    if bad.any():
+        return [f"{name!r} is NaN or infinite in {bad.sum()} places, first {_place(array, bad)}"]
+    if name == "log_decay" and (values > 0).any():
+        where = _place(array, values > 0)
+        return [f"'log_decay' is above 0 (a decay above one), first {where}"]
+    return []
+
+
+def _place(array: xr.Variable, mask: np.ndarray) -> str:
+    index = np.argwhere(mask)[0]
+    at = ", ".join(f"{dim} {i}" for dim, i in zip(array.dims, index, strict=True)) or "its value"
+    return f"at {at} ({array.values[tuple(index)]:g})"
+
+
+def require(record: xr.Dataset, *, where: str, need: Iterable[str] = RECORD) -> xr.Dataset:
+    """The record itself, once it is known to be sound.
+
+    Raises:
+        FwbioError: it isn't; the first fault is told.
+    """
+    if not isinstance(record, xr.Dataset):
+        raise FwbioError(
+            f"an xarray.Dataset is needed, not {type(record).__name__}",
+            where=where,
+            mend="make one by fwbio.program.make(...)",
+        )
+    if faults := validate(record, need=need):
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise FwbioError(
+            faults[0] + more,
+            where=where,
+            mend="mend the data, or see fwbio.record.validate for every fault",
+        )
+    return record
+
+
+def save(record: xr.Dataset | xr.DataTree, path: str | Path) -> Path:
+    """Write a record or a tree of them to NetCDF (`.nc`) or Zarr (`.zarr`), aside, then rename.
+
+    Attributes that a store can't hold (None, true, false, dicts, lists) are encoded as JSON.
+
+    Raises:
+        FwbioError: the suffix is neither, or the folder can't be written.
+    """
+    path = Path(path)
+    if path.suffix not in {".nc", ".zarr"}:
+        raise FwbioError(
+            f"the suffix {path.suffix!r} names no store",
+            where=str(path),
+            mend="end the name in .nc (NetCDF) or .zarr (Zarr)",
+        )
+    encoded = _map_attrs(record, _encode)
+    with written_aside(path) as aside:
+        if path.suffix == ".nc":
+            encoded.to_netcdf(aside, engine="h5netcdf")
+        else:
+            encoded.to_zarr(aside, consolidated=False)
+    return path
+
+
+def load(path: str | Path) -> xr.Dataset | xr.DataTree:
+    """Read what `save` wrote: a dataset, or a tree where groups were saved. NetCDF is read whole;
+    Zarr is opened lazily.
+
+    Raises:
+        FwbioError: there is no such file, or it is not (or no longer) a whole store.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FwbioError("there is no such file", where=str(path), mend="check the name")
+    try:
+        if path.suffix == ".zarr":
+            tree = xr.open_datatree(path, engine="zarr", consolidated=False)
+        else:
+            with xr.open_datatree(path, engine="h5netcdf") as opened:
+                tree = opened.load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise FwbioError(
+            f"not a whole record ({type(error).__name__}: {str(error).splitlines()[0]})",
+            where=str(path),
+            mend="make it again; a file cut short can't be mended",
+        ) from error
+    tree = _map_attrs(tree, _decode)
+    return tree if tree.children else tree.to_dataset()
+
+
+def _map_attrs(record: Any, change: Any) -> Any:
+    if isinstance(record, xr.DataTree):
+        nodes = {node.path: node.to_dataset(inherit=False) for node in record.subtree}
+        return xr.DataTree.from_dict({at: _map_attrs(node, change) for at, node in nodes.items()})
+    changed = record.copy()
+    for holder in (changed, *changed.variables.values()):
+        holder.attrs = {name: change(value) for name, value in holder.attrs.items()}
+    return changed
+
+
+_JSON = "json:"
+
+
+def _encode(value: Any) -> Any:
+    storable = isinstance(value, (str, int, float, np.ndarray, np.number))
+    if storable and not isinstance(value, bool):
+        return value
+    return _JSON + json.dumps(value)
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_JSON):
+        return json.loads(value.removeprefix(_JSON))
+    return value.item() if isinstance(value, np.generic) else value

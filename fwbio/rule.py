@@ -1,0 +1,137 @@
+"""What a rule is: a frozen declaration of how fast weights change. It executes nothing."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Decay = Literal["none", "scalar", "channel"]
+Erase = Literal["none", "key", "gate", "erase_key"]
+Solve = Literal["explicit", "implicit", "flow"]
+Feature = Literal["identity", "elu_plus_one"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One input that a rule consumes beside key, value and query, one row a step.
+
+    Args:
+        name: the keyword under which programs and kernels take it.
+        dims: its labelled dims after the leading ones.
+        required: whether a program without it is incomplete.
+        meaning: what it does, in words.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    required: bool
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Which terms of the normal form a rule has, and from which streams they come.
+
+    The normal form, with W of shape (pre, post), is
+
+        W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~);   y = W^T q / n
+
+    with write u = beta v. The terms are all a substrate needs to know of a rule.
+
+    Args:
+        decay: "none"; "scalar", one factor a step; "channel", one factor a step and pre channel.
+        write: "scalar", beta (step,) scales the whole value; "channel", beta (step, post).
+        erase: where the erase key p comes from: "none", no error correction; "key", p = beta k;
+            "gate", p = erase * k with erase (step, pre); "erase_key", p = beta erase_key.
+        solve: how beta becomes the step size of the error correction: "explicit", beta itself;
+            "implicit", beta / (1 + beta |k|^2); "flow", (1 - exp(-beta |k|^2)) / |k|^2.
+        feature: the map applied to keys and queries: "identity" or "elu_plus_one".
+        normaliser: whether the read-out is divided by z^T q, where z <- decay z + beta k.
+        transposed: whether the rule corrects its prediction of the key from the value, which is
+            the normal form with key and value exchanged and the state read from its other side.
+        substeps: whether one step makes several writes (dim substep) before its one read.
+    """
+
+    decay: Decay = "none"
+    write: Literal["scalar", "channel"] = "scalar"
+    erase: Erase = "none"
+    solve: Solve = "explicit"
+    feature: Feature = "identity"
+    normaliser: bool = False
+    transposed: bool = False
+    substeps: bool = False
+
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams that these terms consume beside key, value and query."""
+        found = []
+        if self.decay != "none":
+            channel = ("pre",) if self.decay == "channel" else ()
+            found.append(
+                Stream(
+                    name="log_decay",
+                    dims=("step", *channel),
+                    required=True,
+                    meaning="log of the factor by which the weights decay before the write, <= 0",
+                )
+            )
+        substep = ("substep",) if self.substeps else ()
+        found.append(
+            Stream(
+                name="beta",
+                dims=("step", *substep, *(("post",) if self.write == "channel" else ())),
+                required=self.erase != "none",
+                meaning="write strength (1 where a rule does not require it)",
+            )
+        )
+        if self.erase == "gate":
+            found.append(
+                Stream(
+                    name="erase",
+                    dims=("step", "pre"),
+                    required=True,
+                    meaning="erase gate: the share of each channel's prediction that is erased",
+                )
+            )
+        if self.erase == "erase_key":
+            found.append(
+                Stream(
+                    name="erase_key",
+                    dims=("step", "pre"),
+                    required=True,
+                    meaning="the key by which the prediction to erase is read",
+                )
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A fast-weight update rule, declared.
+
+    Args:
+        name: the name under which `fwbio.RULES` lists it.
+        equation: the update and the read-out, W of shape (pre, post).
+        terms: the terms of the normal form that it has.
+        objective: the local objective of which one update is a gradient (or proximal) step.
+        biology: what each term stands for in a synapse.
+        source: where the rule is published.
+        default_decay_offset: set for rules whose decay, where a program gives none, is a constant
+            of head h: log(1 - 2^-(h + offset)).
+    """
+
+    name: str
+    equation: str
+    terms: Terms
+    objective: str
+    biology: str
+    source: str
+    default_decay_offset: float | None = None
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """The streams it consumes beside key, value and query, by name."""
+        return {stream.name: stream for stream in self.terms.streams()}
+
+    def needs(self, stream: str) -> bool:
+        """Whether a program of this rule is incomplete without the stream."""
+        if stream == "log_decay" and self.default_decay_offset is not None:
+            return False
+        return stream in self.streams and self.streams[stream].required

@@ -1,0 +1,157 @@
+"""The table of rules: one row each, nothing but declarations.
+
+The equations use W of shape (pre, post), keys k and queries q in R^K, values v in R^V, and read
+after writing: y = W^T q. Sources marked "recalled" were not re-read for this table.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from fwbio.errors import FwbioError, unknown_name
+from fwbio.rule import Rule, Terms
+
+_AMPA = "AMPA conductance grows with presynaptic glutamate times NMDA-gated teaching calcium"
+_TURNOVER = "receptors turn over between presentations"
+_THRESHOLD = "the plasticity threshold moves with what the AMPA synapses already predict"
+
+_TABLE = (
+    Rule(
+        name="hebb",
+        equation="W <- W + beta k v^T;  y = W^T q",
+        terms=Terms(),
+        objective="-beta <v, W^T k>",
+        biology=f"{_AMPA}; nothing forgets or corrects",
+        source="Schmidhuber 1992, 10.1162/neco.1992.4.1.131; "
+        "Schlag 2021, arXiv:2102.11174 eq. 10-11",
+    ),
+    Rule(
+        name="linear_attention",
+        equation="W <- W + beta phi(k) v^T;  z <- z + beta phi(k);  y = W^T phi(q) / (z^T phi(q));"
+        "  phi(x) = elu(x) + 1",
+        terms=Terms(feature="elu_plus_one", normaliser=True),
+        objective="-beta <v, W^T phi(k)>",
+        biology=f"{_AMPA}; an interneuron that sums the keys divides the read-out",
+        source="Katharopoulos 2020, arXiv:2006.16236; Schlag 2021, arXiv:2102.11174 eq. 17-19",
+    ),
+    Rule(
+        name="retnet",
+        equation="W <- gamma W + beta k v^T;  y = W^T q;  gamma_h = 1 - 2^-(5 + h) unless given",
+        terms=Terms(decay="scalar"),
+        objective="-beta <v, W^T k> + (1 - gamma)/2 |W|^2",
+        biology=f"{_AMPA}; {_TURNOVER} at one fixed rate",
+        source="Sun 2023, arXiv:2307.08621",
+        default_decay_offset=5.0,
+    ),
+    Rule(
+        name="mamba2",
+        equation="W <- alpha_t W + beta_t k v^T;  y = W^T q",
+        terms=Terms(decay="scalar"),
+        objective="-beta <v, W^T k> + (1 - alpha)/2 |W|^2",
+        biology=f"{_AMPA}; {_TURNOVER} at a rate that the slow net sets",
+        source="Dao & Gu 2024, arXiv:2405.21060",
+    ),
+    Rule(
+        name="gla",
+        equation="W <- diag(alpha_t) W + beta k v^T;  y = W^T q",
+        terms=Terms(decay="channel"),
+        objective="-beta <v, W^T k> + 1/2 sum_i (1 - alpha_i) |W_i|^2",
+        biology=f"{_AMPA}; {_TURNOVER} at a rate of each presynaptic cell",
+        source="Yang 2023, arXiv:2312.06635",
+    ),
+    Rule(
+        name="delta",
+        equation="W <- W + k (beta (v - W^T k))^T;  y = W^T q",
+        terms=Terms(erase="key"),
+        objective="beta/2 |v - W^T k|^2",
+        biology=f"{_AMPA}; {_THRESHOLD}",
+        source="Widrow & Hoff 1960 (recalled); Schlag 2021, arXiv:2102.11174; "
+        "Yang 2024, arXiv:2406.06484",
+    ),
+    Rule(
+        name="gated_delta",
+        equation="W~ = alpha W;  W <- W~ + k (beta (v - W~^T k))^T;  y = W^T q",
+        terms=Terms(decay="scalar", erase="key"),
+        objective="beta/2 |v - W~^T k|^2 after decay",
+        biology=f"{_AMPA}; {_TURNOVER}, then {_THRESHOLD}",
+        source="Yang 2024b, arXiv:2412.06464",
+    ),
+    Rule(
+        name="kda",
+        equation="W~ = diag(alpha) W;  W <- W~ + k (beta (v - W~^T k))^T;  y = W^T q",
+        terms=Terms(decay="channel", erase="key"),
+        objective="beta/2 |v - W~^T k|^2 after decay of each channel",
+        biology=f"{_AMPA}; {_TURNOVER} at a rate of each presynaptic cell, then {_THRESHOLD}",
+        source="Kimi Linear 2025, arXiv:2510.26692",
+    ),
+    Rule(
+        name="gated_delta_2",
+        equation="W~ = diag(alpha) W;  W <- W~ + k (beta * v)^T - k ((erase * k)^T W~);  y = W^T q",
+        terms=Terms(decay="channel", write="channel", erase="gate"),
+        objective="the delta rule's, with a write gate per post and an erase gate per pre channel",
+        biology=f"{_AMPA}, with turnover during the write, which makes the write gate smaller than"
+        " the erase gate",
+        source="arXiv:2605.22791",
+    ),
+    Rule(
+        name="comba",
+        equation="W~ = alpha W;  W <- W~ + k (beta v)^T - k (beta p^T W~);  y = W^T q",
+        terms=Terms(decay="scalar", erase="erase_key"),
+        objective="<W~^T k, beta (W~^T p / 2 - v)>, exact for p = k",
+        biology=f"{_AMPA}; the prediction that moves the threshold is read by other afferents p",
+        source="Comba 2025, arXiv:2506.02475",
+    ),
+    Rule(
+        name="longhorn",
+        equation="W <- W + k (b (v - W^T k))^T,  b = beta / (1 + beta |k|^2);  y = W^T q",
+        terms=Terms(erase="key", solve="implicit"),
+        objective="1/2 |W' - W|^2 + beta/2 |v - W'^T k|^2, minimised over W'",
+        biology=f"{_AMPA}; {_THRESHOLD}, taken as one implicit step",
+        source="Liu 2024, arXiv:2407.14207",
+    ),
+    Rule(
+        name="efla",
+        equation="W <- W + k (b (v - W^T k))^T,  b = (1 - exp(-beta |k|^2)) / |k|^2;  y = W^T q",
+        terms=Terms(erase="key", solve="flow"),
+        objective="the flow dW/dt = k (v - W^T k)^T run for a duration beta",
+        biology=f"{_AMPA}; {_THRESHOLD}, followed exactly for the presentation's duration",
+        source="arXiv:2512.12602",
+    ),
+    Rule(
+        name="oja",
+        equation="W <- W + beta (k - W v) v^T;  y = W^T q",
+        terms=Terms(erase="key", transposed=True),
+        objective="beta/2 |k - W v|^2",
+        biology="growth by coincidence, held back by the postsynaptic rate squared",
+        source="Oja 1982, 10.1007/BF00275687; Irie 2022, arXiv:2206.01649",
+    ),
+    Rule(
+        name="delta_product",
+        equation="W~ = alpha W;  for j = 1..n: W~ <- W~ + k_j (beta_j (v_j - W~^T k_j))^T;"
+        "  W <- W~;  y = W^T q",
+        terms=Terms(decay="scalar", erase="key", substeps=True),
+        objective="beta_j/2 |v_j - W~^T k_j|^2 in turn",
+        biology=f"{_AMPA}; several presentations, each corrected, before one recall",
+        source="Siems 2025, arXiv:2502.10297",
+    ),
+)
+
+RULES: Mapping[str, Rule] = MappingProxyType({rule.name: rule for rule in _TABLE})
+
+
+def resolve(rule: Rule | str) -> Rule:
+    """The rule of that name, or the rule itself.
+
+    Raises:
+        FwbioError: no rule has that name, or the argument is neither a name nor a rule.
+    """
+    if isinstance(rule, Rule):
+        return rule
+    if not isinstance(rule, str):
+        raise FwbioError(
+            f"a rule is a name or a fwbio.Rule, not {type(rule).__name__}",
+            where="rule",
+            mend="`fwbio rules` lists the names",
+        )
+    if rule not in RULES:
+        raise unknown_name(rule, RULES, kind="rule", where="rule")
+    return RULES[rule]

@@ -1,0 +1,86 @@
+"""Programs on the kernels: labelled arrays in, a record out."""
+
+import numpy as np
+import torch
+import xarray as xr
+
+from fwbio.errors import FwbioError
+from fwbio.kernels.scan import _backend, scan
+from fwbio.program import operands
+from fwbio.record import Keep, from_run, snapshot_steps
+
+DTYPES = ("float32", "float64")
+
+
+def execute(
+    program: xr.Dataset,
+    *,
+    backend: str = "auto",
+    dtype: str = "float32",
+    weights: Keep = "last",
+    device: str = "cpu",
+) -> xr.Dataset:
+    """Run a program as tensors, every leading dim batched.
+
+        W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~);   y = W^T q / n
+
+    Args:
+        program: as `fwbio.program.make` makes it; any rule of the table.
+        backend: as in `scan`; the record says which one really ran.
+        dtype: "float32" or "float64".
+        weights: whose steps' weights to keep: "last", "all", or every n-th and the last.
+        device: where torch is to run it.
+
+    Returns:
+        The record: the program with `readout` (.., step, post) and `weights`
+        (.., snapshot, pre, post), both dimensionless.
+
+    Raises:
+        FwbioError: the program is not sound, or an option is none of these.
+    """
+    if dtype not in DTYPES:
+        raise FwbioError(
+            f"{dtype!r} is not offered", where="dtype", mend=f"choose from {', '.join(DTYPES)}"
+        )
+    given = operands(program)
+    kept = snapshot_steps(weights, given.steps)
+    ran = _backend(backend)
+    place = {"dtype": getattr(torch, dtype), "device": device}
+
+    def tensor(x: np.ndarray) -> torch.Tensor:
+        batched = np.ascontiguousarray(x).reshape(-1, *x.shape[len(given.shape) :])
+        return torch.tensor(batched, **place).unsqueeze(-2)
+
+    streams = {name: tensor(x) for name, x in given.streams.items()}
+    initial = None
+    if given.initial is not None:
+        initial = tensor(given.initial).transpose(1, 2)
+        if given.rule.terms.normaliser:
+            initial = torch.nn.functional.pad(initial, (0, 1))
+    only_last = len(kept) < 2
+    with torch.no_grad():
+        y, state, *states = scan(
+            given.rule,
+            streams.pop("query"),
+            streams.pop("key"),
+            streams.pop("value"),
+            **streams,
+            initial_state=initial,
+            return_states=None if only_last else 1,
+            backend=ran,
+        )
+    snapshots = state[:, None] if only_last else states[0][:, kept]
+    snapshots = snapshots[:, : len(kept), 0].cpu().numpy()
+    shaped = snapshots.reshape(*given.shape, len(kept), *snapshots.shape[-2:])
+    return from_run(
+        program,
+        substrate="kernel",
+        backend=ran,
+        readout=y[:, :, 0].cpu().numpy().reshape(*given.shape, given.steps, given.post),
+        weights=shaped[..., : given.post],
+        normaliser=shaped[..., given.post] if given.rule.terms.normaliser else None,
+        snapshots=kept,
+        leading=given.leading,
+        config={"dtype": dtype, "device": device},
+        exact=[f"the rule, to {dtype} rounding"],
+    )

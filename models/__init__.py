@@ -1,0 +1,1 @@
+"""What a memory is made of: synaptic models (Brian2) and networks (torch)."""

@@ -1,0 +1,149 @@
+"""Programmers: slow nets that turn an episode's raw items into a program.
+
+`designed` codes items analytically; `fwbio.models.slow_net` holds the trained one. Both hand their
+codes to `assemble`, which lays them out as the program of a rule.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from fwbio import program
+from fwbio.errors import FwbioError, unknown_name
+from fwbio.rule import Rule
+from fwbio.rules import resolve
+
+CODINGS = ("on_off", "rates", "plain")
+
+
+def designed(
+    episode: xr.Dataset,
+    rule: Rule | str,
+    *,
+    coding: str | None = None,
+    strength: float = 1.0,
+    time_constant: float = 32.0,
+    rehearsals: int = 2,
+) -> xr.Dataset:
+    """The program that a hand-made code gives an episode.
+
+        on_off:  k = [max(x - b, 0), max(b - x, 0)] / norm, b the mean training item
+        rates:   k = x / norm, for items that are rates already
+        plain:   k = x / norm, signed: no synapse can carry it
+        value:   v = content - its mean training content
+
+    Queries are coded as keys are. Steps that present nothing have key, value and beta 0.
+
+    Args:
+        episode: as a task of `fwbio.tasks.TASKS` makes it.
+        rule: a rule or its name.
+        coding: one of the three; the episode's own unless given.
+        strength: beta |k|^2 of a write (of `oja`: beta |v|^2).
+        time_constant: steps in which the weights decay to 1/e, for rules that decay and have no
+            default; by channel, from a quarter of it to four times it.
+        rehearsals: writes of the same pair in one step, for rules with substeps.
+
+    Raises:
+        FwbioError: an unknown rule or coding, or negative items coded as rates.
+    """
+    rule = resolve(rule)
+    coding = coding or str(episode.attrs["coding"])
+    if coding not in CODINGS:
+        raise unknown_name(coding, CODINGS, kind="coding", where="designed programmer")
+    baseline = episode.item_baseline.values
+    key, query = (_code(episode[name].values, baseline, coding) for name in ("item", "cue"))
+    writes = episode.writes.values
+    key = key * writes[:, None]
+    query = query * episode.scored.values[..., None]
+    value = (episode.content.values - episode.content_baseline.values) * writes[:, None]
+    beta = np.broadcast_to(strength * writes, key.shape[:-1])
+    if rule.terms.transposed:
+        beta = beta / np.where(writes, (value**2).sum(-1), 1)
+    gates: dict[str, np.ndarray] = {"beta": beta}
+    if rule.needs("log_decay"):
+        spread = np.geomspace(0.25, 4, key.shape[-1]) if rule.terms.decay == "channel" else 1.0
+        gates["log_decay"] = np.full((*key.shape[:-1], np.size(spread)), -1 / time_constant)
+        gates["log_decay"] = gates["log_decay"] / spread
+        if rule.terms.decay == "scalar":
+            gates["log_decay"] = gates["log_decay"][..., 0]
+    if rule.needs("erase"):
+        gates["erase"] = np.broadcast_to(beta[..., None], key.shape)
+    if rule.needs("erase_key"):
+        gates["erase_key"] = key
+    if rule.terms.write == "channel":
+        gates["beta"] = np.broadcast_to(beta[..., None], value.shape)
+    if rule.terms.substeps:
+        key, value = (np.repeat(x[..., None, :], rehearsals, axis=-2) for x in (key, value))
+        gates["beta"] = np.repeat(beta[..., None], rehearsals, axis=-1)
+    return assemble(
+        episode,
+        rule,
+        key=key,
+        value=value,
+        query=query,
+        gates=gates,
+        programmer="designed",
+        config={"coding": coding, "strength": strength, "time_constant": time_constant},
+    )
+
+
+def assemble(
+    episode: xr.Dataset,
+    rule: Rule,
+    *,
+    key: np.ndarray,
+    value: np.ndarray,
+    query: np.ndarray,
+    gates: Mapping[str, np.ndarray],
+    programmer: str,
+    config: Mapping[str, Any],
+) -> xr.Dataset:
+    """Lay an episode's codes out as a program, with the targets that its cues ask for.
+
+    Args:
+        episode: the episode that was coded.
+        rule: the rule to program.
+        key: (trial, step, (substep,) pre).
+        value: (trial, step, (substep,) post).
+        query: (trial, step, pre).
+        gates: the rule's other streams by name, as `fwbio.program.make` takes them.
+        programmer: the name of what coded it.
+        config: its configuration.
+    """
+    source = episode.source.values
+    shown = value[..., -1, :] if rule.terms.substeps else value
+    target = np.take_along_axis(shown, np.maximum(source, 0)[..., None], axis=1)
+    return program.make(
+        rule,
+        key,
+        value,
+        query,
+        **gates,
+        target=np.where(source[..., None] < 0, 0.0, target),
+        scored=episode.scored.values,
+        stored=episode.stored.values,
+        lag=episode.lag.values,
+        programmer=programmer,
+        seed=episode.attrs["seed"],
+        config={
+            "task": episode.attrs["task"],
+            "episode": episode.attrs["config"],
+            "programmer": dict(config),
+        },
+    )
+
+
+def _code(items: np.ndarray, baseline: np.ndarray, coding: str) -> np.ndarray:
+    if coding == "on_off":
+        contrast = items - baseline
+        items = np.concatenate([np.maximum(contrast, 0), np.maximum(-contrast, 0)], axis=-1)
+    elif coding == "rates" and (items < 0).any():
+        raise FwbioError(
+            f"items reach {items.min():g}, and rates can't be negative",
+            where="designed programmer, coding 'rates'",
+            mend="use the coding 'on_off'",
+        )
+    norm = np.linalg.norm(items, axis=-1, keepdims=True)
+    return items / np.where(norm > 0, norm, 1)
