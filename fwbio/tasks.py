@@ -77,14 +77,14 @@ class Digits:
         trials: independent episodes; pairs: pairs of images in each.
         noise: standard deviation of the noise on each pixel of a cue (pixels run from 0 to 1).
         gap: empty steps between the last pair and the first cue.
-        split: "test" or "train", the disjoint sets of images to draw from.
+        split: "train", "validation" or "test", the disjoint sets of images to draw from.
     """
 
     trials: int = 8
     pairs: int = 20
     noise: float = 0.3
     gap: int = 0
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "validation", "test"] = "test"
 
 
 Config = RandomPairs | Rebinding | Digits
@@ -153,7 +153,8 @@ def digits(config: Digits, rng: np.random.Generator) -> xr.Dataset:
     """Handwritten digits bound to other handwritten digits, cued by noisy versions.
 
     The 1,797 images of 8 x 8 pixels that scikit-learn ships (Alpaydin & Kaynak 1998, UCI,
-    10.24432/C50P49), split once and for all into 1,297 to train on and 500 to test on.
+    10.24432/C50P49), split once and for all into 1,097 to train on, 200 to choose by and 500 to
+    test on.
 
     >>> episode = TASKS["digits"](seed=1, trials=2, pairs=3)
     >>> dict(episode.item.sizes)
@@ -213,8 +214,8 @@ def _check(task: str, config: Config) -> None:
         "active": (0, 1),
         "similarity": (0, 1),
     }
-    if isinstance(config, Digits):
-        limits["pairs"] = (1, len(_digit_images()[config.split]) // 2 if config.split else 1)
+    if isinstance(config, Digits) and config.split in get_args(Digits.__annotations__["split"]):
+        limits["pairs"] = (1, len(_digit_images()[config.split]) // 2)
     if isinstance(config, RandomPairs) and config.keys == "orthonormal":
         limits["pairs"] = (1, config.pre)
     for field in fields(config):
@@ -346,4 +347,5 @@ def _digit_images() -> dict[str, np.ndarray]:
 
     images = load_digits().data / 16.0
     order = np.random.default_rng(0).permutation(len(images))
-    return {"train": images[order[:1297]], "test": images[order[1297:]]}
+    parts = {"train": order[:1097], "validation": order[1097:1297], "test": order[1297:]}
+    return {split: images[part] for split, part in parts.items()}
