@@ -1,0 +1,156 @@
+"""Programs on synapses: labelled arrays in, a record out, by the rate or the spiking model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from fwbio.errors import FwbioError, unknown_name
+from fwbio.normal_form import normal_form
+from fwbio.program import Operands, operands
+from fwbio.record import Keep, from_run, snapshot_steps
+from fwbio.rule import Rule
+
+SUBSTRATES = ("rate", "spiking")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a synaptic model hands back; n trials.
+
+    Args:
+        readout: (n, step, column).
+        weights: (n, snapshot, row, column).
+        onset: when each step started, s, (step,).
+        exact: what is exact, in words.
+        approximate: what is not, in words.
+        backend: the engine that ran.
+        traces: further variables of the record.
+    """
+
+    readout: np.ndarray
+    weights: np.ndarray
+    onset: np.ndarray
+    exact: tuple[str, ...]
+    approximate: tuple[str, ...]
+    backend: str
+    traces: Mapping[str, xr.DataArray] = field(default_factory=dict)
+
+
+def unsupported(rule: Rule, substrate: str) -> str | None:
+    """Why a substrate does not run a rule, in words, or None where it does.
+
+    Raises:
+        FwbioError: there is no such substrate.
+    """
+    if substrate not in SUBSTRATES:
+        raise unknown_name(substrate, SUBSTRATES, kind="substrate", where="substrate")
+    terms = rule.terms
+    if terms.transposed:
+        return (
+            "its error is a prediction of the presynaptic rate from the postsynaptic one, which no"
+            " signal carries back to the synapse"
+        )
+    if substrate == "rate":
+        return None
+    if terms.normaliser:
+        return "its feature map keeps every key cell firing, and spikes can't be divided exactly"
+    if terms.erase in {"gate", "erase_key"}:
+        return (
+            "the spikes that drive a synapse also carry its prediction, so the erase key is beta k"
+        )
+    return None
+
+
+def execute(
+    program: xr.Dataset,
+    substrate: str = "rate",
+    *,
+    weights: Keep = "last",
+    seed: int = 0,
+    progress: bool = False,
+    **options: Any,
+) -> xr.Dataset:
+    """Run a program on simulated synapses.
+
+        dw_ij/dt = -lambda_i w_ij + eta k_i (s_j - sum_l p_l w_lj)
+
+    Args:
+        program: as `fwbio.program.make` makes it, its keys non-negative (they are rates).
+        substrate: "rate" or "spiking".
+        weights: whose steps' weights to keep: "last", "all", or every n-th and the last.
+        seed: seed of what is random in the model.
+        progress: whether to show a bar.
+        **options: fields of `RateModel` or `SpikingModel`.
+
+    Returns:
+        The record: the program with `readout` (.., step, post), `weights` (.., snapshot, pre,
+        post), both in the code's units, `onset (step)` in seconds, and of the spiking model
+        spikes and traces of one presentation. Its attributes say what is exact and what is not.
+
+    Raises:
+        FwbioError: the program is not sound, the substrate does not run its rule, negative rates,
+            erasing that no passive flow can do, or an option that the model lacks.
+    """
+    given = operands(program)
+    if reason := unsupported(given.rule, substrate):
+        raise FwbioError(
+            f"the {substrate} substrate does not run {given.rule.name!r}: {reason}",
+            where="substrate",
+            mend="use the reference or kernel substrate",
+        )
+    config, run = _model(substrate)
+    known = {f.name for f in fields(config)}
+    for name in options:
+        if name not in known:
+            raise unknown_name(name, known, kind="option", where=f"{substrate} substrate")
+    model = config(**options)
+    kept = snapshot_steps(weights, given.steps)
+    n = int(np.prod(given.shape))
+    streams = {name: x.reshape(n, *x.shape[-2:]) for name, x in given.streams.items()}
+    form = normal_form(
+        given.rule, streams, xp=np, time_axis=1, writes_per_step=given.writes_per_step
+    )
+    done = run(form, _initial(given, n, form.write.shape[-1]), kept, model, seed, progress)
+    normalised = given.rule.terms.normaliser
+    readout = done.readout
+    if normalised:
+        readout = readout[..., :-1] / readout[..., -1:]
+    snapshots = done.weights.reshape(*given.shape, *done.weights.shape[1:])
+    record = from_run(
+        program,
+        substrate=substrate,
+        backend=done.backend,
+        readout=readout.reshape(*given.shape, given.steps, given.post),
+        weights=snapshots[..., : given.post],
+        normaliser=snapshots[..., given.post] if normalised else None,
+        snapshots=kept,
+        leading=given.leading,
+        config=asdict(model) | {"seed": seed},
+        exact=done.exact,
+        approximate=done.approximate,
+    )
+    onset = xr.DataArray(
+        done.onset, dims="step", attrs={"units": "s", "long_name": "start of the step"}
+    )
+    return record.assign(onset=onset, **done.traces)
+
+
+def _model(substrate: str) -> tuple[type, Callable[..., Run]]:
+    """The model's parameters and its simulation; Brian2 is loaded here, not before."""
+    if substrate == "rate":
+        from fwbio.models import rate
+
+        return rate.RateModel, rate.run
+    from fwbio.models import spiking
+
+    return spiking.SpikingModel, spiking.run
+
+
+def _initial(given: Operands, n: int, columns: int) -> np.ndarray:
+    state = np.zeros((n, given.pre, columns))
+    if given.initial is not None:
+        state[..., : given.post] = given.initial.reshape(n, given.pre, given.post)
+    return state
