@@ -1,0 +1,322 @@
+"""The command line: `fwbio`, or `python -m fwbio.analyses.cli`.
+
+Every mistake is one line on standard error, `fwbio: where: what; mend`, and exit code 2.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fwbio import RULES, FwbioError, __version__
+from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison, summary
+from fwbio.analyses.outputs import check_folder, write
+from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC, unsupported
+from fwbio.tasks import TASKS
+
+MISTAKE, INTERRUPTED = 2, 130
+PIPED_WIDTH = 100  # characters of a table that no terminal bounds
+
+
+class Interrupted(click.ClickException):
+    """The user pressed Ctrl-C."""
+
+    exit_code = INTERRUPTED
+
+
+class OneLineGroup(click.Group):
+    """Commands whose mistakes are told in one line, without usage text or traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, naming Ctrl-C before click prints a line of its own."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted: an earlier result, if any, is as it was") from None
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line and exit."""
+        try:
+            done = super().main(args, prog_name or "fwbio", complete_var, False, **extra)
+        except FwbioError as error:
+            done = _told(str(error), MISTAKE)
+        except click.UsageError as error:
+            done = _told(_usage(error), MISTAKE)
+        except click.ClickException as error:
+            done = _told(error.format_message(), error.exit_code)
+        except OSError as error:
+            where = error.filename or "a file"
+            done = _told(f"{where}: {error.strerror or error}; mend that and try again", MISTAKE)
+        sys.exit(done if isinstance(done, int) else 0)
+
+
+def _told(message: str, code: int) -> int:
+    click.echo(f"fwbio: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _usage(error: click.UsageError) -> str:
+    """A mistake in how the command was written, as where, what and mend."""
+    command = error.ctx.command_path if error.ctx else "fwbio"
+    where = command.removeprefix("fwbio").strip() or "command line"
+    what = error.format_message()
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        what = error.message
+        hint = error.param.get_error_hint(error.ctx) if error.param and error.ctx else ""
+        where = f"{where} {hint}".replace("'", "").strip()
+    return f"{where}: {what.rstrip('.')}; see `{command} --help`"
+
+
+def _names(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> tuple:
+    """Names given several times, separated by commas, or both."""
+    return tuple(name.strip() for words in given for name in words.split(",") if name.strip())
+
+
+def _size(
+    context: click.Context, parameter: click.Parameter, given: Sequence[str]
+) -> dict[str, Any]:
+    """NAME=VALUE words as a mapping; a value that reads as a number is one."""
+    sizes = {}
+    for word in given:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{word!r} is not NAME=VALUE")
+        try:
+            sizes[name] = json.loads(text)
+        except json.JSONDecodeError:
+            sizes[name] = text
+    return sizes
+
+
+def _several(option: str, known: Sequence[str], default: Sequence[str], what: str) -> Callable:
+    return click.option(
+        option,
+        multiple=True,
+        default=[",".join(default)],
+        callback=_names,
+        show_default=True,
+        metavar="NAMES",
+        help=f"{what}, separated by commas: {', '.join(known)}.",
+    )
+
+
+@click.group(
+    cls=OneLineGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="fwbio")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Fast weight programmers, on synapses and on tensors, side by side.
+
+    \b
+    Example:
+      fwbio compare --out results
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")
+@click.option("--kernel", is_flag=True, help="Ask the kernels too (this loads torch).")
+def rules(as_json: bool, kernel: bool) -> None:
+    """List the rules: equation, biology, source and the substrates that run each.
+
+    \b
+    Example:
+      fwbio rules --json
+    """
+    substrates = ["reference", *(["kernel"] if kernel else []), *SYNAPTIC]
+    table = [
+        {
+            "name": rule.name,
+            "equation": rule.equation,
+            "biology": rule.biology,
+            "source": rule.source,
+            "objective": rule.objective,
+            "unsupported": {s: unsupported(rule, s) for s in substrates},
+        }
+        for rule in RULES.values()
+    ]
+    if as_json:
+        click.echo(json.dumps(table, indent=2, ensure_ascii=False))
+        return
+    _print_rules(table)
+
+
+@main.command("compare")
+@click.option("--task", default="digits", show_default=True, help=f"One of {', '.join(TASKS)}.")
+@_several("--rules", tuple(RULES), Comparison.rules, "Rules")
+@_several("--programmers", tuple(PROGRAMMERS), Comparison.programmers, "Programmers")
+@_several("--substrates", tuple(SUBSTRATES), Comparison.substrates, "Substrates")
+@click.option("--pairs", default=Comparison.pairs, show_default=True, help="Pairs to bind.")
+@click.option("--noise", default=Comparison.noise, show_default=True, help="Noise on the cues.")
+@click.option(
+    "--gap", default=Comparison.gap, show_default=True, help="Empty steps before the first cue."
+)
+@click.option("--trials", default=Comparison.trials, show_default=True, help="Trials.")
+@click.option(
+    "--synaptic-trials",
+    default=Comparison.synaptic_trials,
+    show_default=True,
+    help="How many of them, the first ones, the rate and spiking substrates run.",
+)
+@click.option("--seed", default=Comparison.seed, show_default=True, help="Seed of everything.")
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_size,
+    help="Another size of the task; may be repeated.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+def compare_command(out: Path, **settings: Any) -> None:
+    """Run the same programs on every substrate, and write numbers, figures and a report.
+
+    OUT gets comparison.nc, summary.csv, figures/ and report.html, and keeps the trained
+    programmers in programmers/ for the next time.
+
+    \b
+    Examples:
+      fwbio compare --out results
+      fwbio compare --rules delta,oja --programmers designed --pairs 10 --out results
+    """
+    check_folder(out)
+    show = sys.stderr.isatty()
+    tree = compare(**settings, checkpoints=out / "programmers", progress=show)
+    _print_summary(tree, write(tree, out, progress=show))
+
+
+@main.command()
+@click.argument("comparison", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+def report(comparison: Path, out: Path) -> None:
+    """Make the table, the figures and the report of a saved COMPARISON again.
+
+    \b
+    Example:
+      fwbio report results/comparison.nc --out results
+    """
+    from fwbio import record
+
+    check_folder(out)
+    tree = require_comparison(record.load(comparison), where=str(comparison))
+    _print_summary(tree, write(tree, out, with_tree=False, progress=sys.stderr.isatty()))
+
+
+@main.command("train")
+@click.option("--rule", required=True, help="The rule to program.")
+@click.option("--task", default="digits", show_default=True, help=f"One of {', '.join(TASKS)}.")
+@click.option("--pairs", default=Comparison.pairs, show_default=True, help="Pairs to bind.")
+@click.option("--noise", default=Comparison.noise, show_default=True, help="Noise on the cues.")
+@click.option(
+    "--gap", default=Comparison.gap, show_default=True, help="Empty steps before the first cue."
+)
+@click.option("--seed", default=Comparison.seed, show_default=True, help="Seed of everything.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+def train_command(out: Path, **settings: Any) -> None:
+    """Train a slow net to program one rule; what FOLDER holds already is not trained again.
+
+    \b
+    Example:
+      fwbio train --rule delta --out results/programmers
+    """
+    check_folder(out)
+    from fwbio.models.train import TrainingConfig, train
+
+    programmer = train(TrainingConfig(**settings), out, progress=sys.stderr.isatty())
+    click.echo(str(out / programmer.checkpoint))
+
+
+def _print_rules(table: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _console()
+    shown = Table(title="Rules", show_lines=True, title_justify="left")
+    shown.add_column("rule", style="bold", no_wrap=True)
+    shown.add_column("equation, biology, source")
+    shown.add_column("runs on")
+    for row in table:
+        text = Text("\n").join(
+            [Text(row["equation"]), Text(row["biology"]), Text(row["source"], style="dim")]
+        )
+        runs = [s for s, why in row["unsupported"].items() if why is None]
+        shown.add_row(row["name"], text, "\n".join(runs))
+    console.print(shown)
+    _print_ledger(
+        [
+            {"rule": row["name"], "substrate": s, "reason": why}
+            for row in table
+            for s, why in row["unsupported"].items()
+            if why
+        ]
+    )
+
+
+def _print_ledger(ledger: list[dict[str, str]]) -> None:
+    """What does not run or was not run, and why."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not ledger:
+        return
+    shown = Table(title="Not run", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ledger[0]:
+        shown.add_column(column, no_wrap=column != "reason")
+    for entry in ledger:
+        shown.add_row(*(Text(words) for words in entry.values()))
+    _console().print(shown)
+
+
+def _print_summary(tree: Any, written: Path) -> None:
+    from rich.table import Table
+
+    from fwbio.analyses.report import number
+
+    console = _console()
+    frame = summary(tree).set_index(["programmer", "rule", "substrate", "metric"])["value"]
+    metrics = (
+        "trials",
+        "recall_accuracy",
+        "recall_accuracy_se",
+        "readout_agreement",
+        "weight_agreement",
+        "relative_error",
+    )
+    shown = Table()
+    for column in ("programmer", "rule", "substrate"):
+        shown.add_column(column, no_wrap=True)
+    for metric in metrics:
+        shown.add_column(metric.replace("_", " "), justify="right")
+    cases = list(dict.fromkeys(key[:3] for key in frame.index))
+    for programmer, rule, substrate in cases:
+        row = frame[programmer][rule][substrate]
+        numbers = [str(int(row["trials"])), *(number(row[m]) for m in metrics[1:])]
+        shown.add_row(programmer, rule, substrate, *numbers)
+    console.print(shown)
+    _print_ledger(tree.attrs["ledger"])
+    click.echo(f"report: {written}")
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+if __name__ == "__main__":
+    main()

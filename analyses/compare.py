@@ -1,0 +1,388 @@
+"""The comparison: one task, several rules and programmers, every substrate, one tree of records."""
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from tqdm import tqdm
+
+from fwbio.analyses import agreement, recall
+from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC, execute, unsupported
+from fwbio.errors import FwbioError, unknown_name
+from fwbio.record import versions
+from fwbio.rules import RULES
+from fwbio.tasks import TASKS
+
+PROGRAMMERS: Mapping[str, str] = {
+    "designed": "items coded by hand",
+    "trained": "a slow net trained by gradient descent",
+}
+COLUMNS = (
+    "programmer",
+    "substrate",
+    "rule",
+    "task",
+    "pairs",
+    "noise",
+    "seed",
+    "metric",
+    "value",
+)
+METRICS: Mapping[str, str] = {
+    "recall_accuracy": "share of cues whose nearest stored value is the right one",
+    "recall_accuracy_se": "its standard error over trials",
+    "reference_accuracy": "the reference's recall accuracy on the same trials",
+    "recall_cosine": "mean cosine of the read-out with its target",
+    "readout_agreement": "Pearson's r with the reference's read-outs of the same program",
+    "weight_agreement": "cosine with the reference's final weights",
+    "relative_error": "norm of the read-outs' difference from the reference's, over their norm",
+    "weight_relative_error": "the same of the final weights",
+    "chance_level": "accuracy of guessing",
+    "trials": "independent trials that were run",
+}
+
+Programmer = Callable[[xr.Dataset, str], xr.Dataset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What to compare; the arguments of `compare` that change its numbers.
+
+    Raises:
+        FwbioError: an unknown, missing or repeated name, or a number out of range.
+    """
+
+    task: str = "digits"
+    rules: tuple[str, ...] = ("hebb", "delta", "gated_delta")
+    programmers: tuple[str, ...] = tuple(PROGRAMMERS)
+    substrates: tuple[str, ...] = tuple(SUBSTRATES)
+    pairs: int = 20
+    noise: float = 0.3
+    gap: int = 0
+    trials: int = 64
+    synaptic_trials: int = 4
+    seed: int = 0
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise unknown_name(self.task, TASKS, kind="task", where="task")
+        known: dict[str, Iterable[str]] = {
+            "rules": RULES,
+            "programmers": PROGRAMMERS,
+            "substrates": SUBSTRATES,
+        }
+        for name, table in known.items():
+            _check_names(name, getattr(self, name), tuple(table))
+        _check_whole("synaptic_trials", self.synaptic_trials, 1)
+        _check_whole("seed", self.seed, 0)
+        for name in self.sizes:
+            if name in {"trials", "pairs", "noise", "gap"}:
+                raise FwbioError(
+                    f"{name!r} has an argument of its own", where="sizes", mend=f"give {name}=..."
+                )
+
+    def episode(self) -> xr.Dataset:
+        """The episode that every programmer codes.
+
+        Raises:
+            FwbioError: a size that the task lacks, or one out of its range.
+        """
+        return TASKS[self.task](
+            seed=self.seed,
+            trials=self.trials,
+            pairs=self.pairs,
+            noise=self.noise,
+            gap=self.gap,
+            **self.sizes,
+        )
+
+    def command(self) -> str:
+        """The shell command that repeats it, every setting spelled out."""
+        words = ["fwbio", "compare", "--task", self.task]
+        for name in ("rules", "programmers", "substrates"):
+            words += [f"--{name}", ",".join(getattr(self, name))]
+        for name in ("pairs", "noise", "gap", "trials", "synaptic_trials", "seed"):
+            words += [f"--{name.replace('_', '-')}", str(getattr(self, name))]
+        for name, value in self.sizes.items():
+            words += ["--size", f"{name}={value}"]
+        return shlex.join([*words, "--out", "DIR"])
+
+
+def compare(
+    task: str = "digits",
+    *,
+    rules: Iterable[str] = ("hebb", "delta", "gated_delta"),
+    programmers: Iterable[str] = tuple(PROGRAMMERS),
+    substrates: Iterable[str] = tuple(SUBSTRATES),
+    pairs: int = 20,
+    noise: float = 0.3,
+    gap: int = 0,
+    trials: int = 64,
+    synaptic_trials: int = 4,
+    seed: int = 0,
+    sizes: Mapping[str, Any] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    training: Mapping[str, Any] | None = None,
+    checkpoints: str | Path | None = None,
+    progress: bool = True,
+) -> xr.DataTree:
+    """Run the same programs on every substrate and measure them against the reference.
+
+    Args:
+        task: a name of `fwbio.tasks.TASKS`.
+        rules: names of `fwbio.RULES`.
+        programmers: "designed", "trained" or both.
+        substrates: of "reference", "kernel", "rate" and "spiking"; the reference is run anyway,
+            since the others are measured against it.
+        pairs: pairs to bind in each trial.
+        noise: on the cues, in the task's unit.
+        gap: empty steps between the last pair and the first cue.
+        trials: independent trials.
+        synaptic_trials: how many of them, the first ones, the rate and spiking substrates run.
+        seed: of the episode, of training and of the substrates' noise.
+        sizes: the task's other sizes by name.
+        options: further arguments of each substrate's `execute`, by substrate.
+        training: further fields of the trained programmer's `TrainingConfig`.
+        checkpoints: folder for the trained programmers; not kept unless given.
+        progress: whether to show a bar, where there is a terminal to show it on.
+
+    Returns:
+        A tree: `/<programmer>/<substrate>/<rule>` is a record, `/episode` what was shown,
+        `/summary` one row a metric with the variables of `COLUMNS`. The root's attrs are
+        `config`, `command`, `versions` and `ledger`: the runs that were not done, each with its
+        programmer, substrate, rule and reason.
+
+    Raises:
+        FwbioError: an unknown name or a number out of range, before anything is run; a program
+            that a substrate refuses with the options given.
+    """
+    config = Comparison(
+        task=task,
+        rules=tuple(rules),
+        programmers=tuple(programmers),
+        substrates=tuple(substrates),
+        pairs=pairs,
+        noise=noise,
+        gap=gap,
+        trials=trials,
+        synaptic_trials=synaptic_trials,
+        seed=seed,
+        sizes=dict(sizes or {}),
+    )
+    options = dict(options or {})
+    _check_names("options", tuple(options), tuple(SUBSTRATES), empty=True)
+    episode = config.episode()
+    if "trained" in config.programmers and not config.sizes.keys().isdisjoint({"pre", "post"}):
+        raise FwbioError(
+            "the trained programmer is trained at the task's own pre and post",
+            where="sizes",
+            mend="leave these out, or ask for programmers designed",
+        )
+    ordered = [s for s in SUBSTRATES if s == "reference" or s in config.substrates]
+    bar = tqdm(
+        total=len(config.programmers) * len(ordered) * len(config.rules),
+        unit="run",
+        disable=not (progress and sys.stderr.isatty()),
+        leave=False,
+    )
+    records: dict[str, xr.Dataset] = {}
+    ledger: list[dict[str, str]] = []
+    rows: list[dict[str, Any]] = []
+    with bar, _folder(checkpoints) as folder:
+        for programmer in config.programmers:
+            for rule in config.rules:
+                bar.set_postfix_str(f"{programmer} program of {rule}")
+                program = _program(programmer, rule, config, episode, folder, training, progress)
+                for substrate in ordered:
+                    bar.set_postfix_str(f"{programmer} {rule} on {substrate}")
+                    record, reason = _attempt(
+                        program, rule, substrate, config, options.get(substrate), progress
+                    )
+                    bar.update()
+                    case = {"programmer": programmer, "substrate": substrate, "rule": rule}
+                    if record is None:
+                        ledger.append({**case, "reason": str(reason)})
+                        continue
+                    records[f"/{programmer}/{substrate}/{rule}"] = record
+                    rows += _rows(record, records[f"/{programmer}/reference/{rule}"], case, config)
+    root = xr.Dataset(
+        attrs={
+            "config": asdict(config),
+            "command": config.command(),
+            "versions": versions(),
+            "ledger": ledger,
+        }
+    )
+    table = _table(pd.DataFrame(rows, columns=list(COLUMNS)))
+    nodes = {"/": root, "/episode": episode, **records, "/summary": table}
+    return xr.DataTree.from_dict({at: _compressed(node) for at, node in nodes.items()})
+
+
+def summary(tree: xr.DataTree) -> pd.DataFrame:
+    """The table of metrics of a comparison, one row a metric, with the columns `COLUMNS`.
+
+    Raises:
+        FwbioError: the tree is not a comparison.
+    """
+    require_comparison(tree, where="comparison")
+    return tree["summary"].to_dataset().to_dataframe()[list(COLUMNS)].reset_index(drop=True)
+
+
+def require_comparison(tree: xr.DataTree | xr.Dataset, *, where: str) -> xr.DataTree:
+    """The tree itself, once it is known to be a comparison.
+
+    Raises:
+        FwbioError: it isn't.
+    """
+    if (
+        isinstance(tree, xr.DataTree)
+        and {"summary", "episode"} <= set(tree.children)
+        and {"config", "command", "versions", "ledger"} <= tree.attrs.keys()
+    ):
+        return tree
+    raise FwbioError(
+        "not a comparison: it has no summary and no episode",
+        where=where,
+        mend="give what `fwbio compare` wrote",
+    )
+
+
+def _check_names(
+    argument: str, names: tuple[str, ...], known: tuple[str, ...], *, empty: bool = False
+) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown_name(name, known, kind=argument.removesuffix("s"), where=argument)
+    if len(set(names)) < len(names):
+        raise FwbioError(
+            f"{', '.join(names)} repeats a name", where=argument, mend="name each once"
+        )
+    if not names and not empty:
+        raise FwbioError(
+            "none is named", where=argument, mend=f"choose from {', '.join(sorted(known))}"
+        )
+
+
+def _check_whole(argument: str, value: object, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise FwbioError(
+            f"{value!r} is out of range", where=argument, mend=f"give a whole number from {low}"
+        )
+
+
+@contextmanager
+def _folder(given: str | Path | None) -> Iterator[Path]:
+    if given is not None:
+        yield Path(given)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _program(
+    programmer: str,
+    rule: str,
+    config: Comparison,
+    episode: xr.Dataset,
+    folder: Path,
+    training: Mapping[str, Any] | None,
+    progress: bool,
+) -> xr.Dataset:
+    """The episode as a program, by a slow net that is trained first where it has to be."""
+    if programmer == "designed":
+        from fwbio.models.programmer import designed
+
+        return designed(episode, rule)
+    from fwbio.models.train import TrainingConfig, train
+
+    trained = train(
+        TrainingConfig(
+            rule=rule,
+            task=config.task,
+            pairs=config.pairs,
+            noise=config.noise,
+            gap=config.gap,
+            seed=config.seed,
+            **(training or {}),
+        ),
+        folder,
+        progress=progress,
+    )
+    return trained(episode, rule)
+
+
+def _attempt(
+    program: xr.Dataset,
+    rule: str,
+    substrate: str,
+    config: Comparison,
+    options: Mapping[str, Any] | None,
+    progress: bool,
+) -> tuple[xr.Dataset | None, str | None]:
+    """The record of a run, or the reason why there is none."""
+    if reason := unsupported(rule, substrate):
+        return None, reason
+    if substrate not in SYNAPTIC:
+        return execute(program, substrate, options=options), None
+    first = program.isel(trial=slice(config.synaptic_trials))
+    try:
+        return (
+            execute(first, substrate, seed=config.seed, progress=progress, options=options),
+            None,
+        )
+    except FwbioError as error:
+        # Synapses refuse some programs of a rule that they do run (a negative rate, say): that is
+        # a finding. With options it may as well be a mistake in those.
+        if options:
+            raise
+        return None, f"{error.what}; {error.mend}"
+
+
+def _rows(
+    record: xr.Dataset, reference: xr.Dataset, case: Mapping[str, str], config: Comparison
+) -> list[dict[str, Any]]:
+    accuracy = recall.recall_accuracy(record)
+    values = {
+        "recall_accuracy": accuracy.value,
+        "recall_accuracy_se": accuracy.standard_error,
+        "reference_accuracy": recall.recall_accuracy(agreement.align(reference, record)[0]).value,
+        "recall_cosine": recall.recall_cosine(record).value,
+        "readout_agreement": agreement.readout_agreement(record, reference),
+        "weight_agreement": agreement.weight_agreement(record, reference),
+        "relative_error": agreement.relative_error(record, reference),
+        "weight_relative_error": agreement.relative_error(record, reference, of="weights"),
+        "chance_level": recall.chance_level(record),
+        "trials": record.sizes.get("trial", 1),
+    }
+    shared = {name: getattr(config, name) for name in ("task", "pairs", "noise", "seed")}
+    return [{**case, **shared, "metric": metric, "value": x} for metric, x in values.items()]
+
+
+def _table(frame: pd.DataFrame) -> xr.Dataset:
+    """The frame as a dataset: numbers as they are, words as objects that every store takes."""
+    words = frame.select_dtypes(exclude="number").columns
+    columns = {
+        name: ("row", frame[name].to_numpy(dtype=object if name in words else None))
+        for name in frame.columns
+    }
+    table = xr.Dataset(columns, coords={"row": np.arange(len(frame))})
+    table["value"].attrs = {"units": "1", "long_name": "value of the metric"}
+    return table
+
+
+def _compressed(node: xr.Dataset) -> xr.Dataset:
+    """The node, its arrays of numbers to be stored deflated: programs are full of zeros."""
+    node = node.copy()
+    for array in node.data_vars.values():
+        if array.ndim and array.dtype.kind in "fiu":
+            array.encoding = {"zlib": True, "complevel": 4, "shuffle": True}
+    return node

@@ -1,0 +1,252 @@
+"""The figures of a comparison: which plots, of which records, and what the captions say."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fwbio.analyses import plots
+from fwbio.analyses.compare import require_comparison, summary
+from fwbio.analyses.recall import recall_by_lag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure with its words.
+
+    Args:
+        name: the name of its file, without suffix.
+        title: its heading.
+        caption: what was run and what is drawn.
+        alternative: what it shows, for those who don't see it.
+        figure: the figure.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alternative: str
+    figure: Figure
+
+    def png(self) -> bytes:
+        """The figure as a PNG image on white; equal figures give equal bytes."""
+        buffer = io.BytesIO()
+        self.figure.savefig(
+            buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None}
+        )
+        return buffer.getvalue()
+
+
+def draw(tree: xr.DataTree) -> Iterator[Drawing]:
+    """The figures of a comparison, one after another.
+
+    Raises:
+        FwbioError: the tree is not a comparison.
+    """
+    require_comparison(tree, where="comparison")
+    table = Records(tree)
+    yield _recall(table)
+    if any("lag" in record for record in table.records.values()):
+        yield _lag(table)
+    for programmer in table.programmers:
+        yield _episode(table, programmer)
+        yield _weights(table, programmer)
+        if len(table.substrates) > 1:
+            yield _agreement(table, programmer)
+        yield from _traces(table, programmer)
+
+
+class Records:
+    """The records of a comparison by programmer, rule and substrate."""
+
+    def __init__(self, tree: xr.DataTree) -> None:
+        self.tree = tree
+        self.config: dict[str, Any] = tree.attrs["config"]
+        self.records = {
+            tuple(node.path.strip("/").split("/")): node.to_dataset()
+            for node in tree.leaves
+            if node.path.count("/") == 3
+        }
+        self.programmers = [p for p in self.config["programmers"] if p in tree.children]
+        self.rules: list[str] = list(self.config["rules"])
+        self.substrates = [s for s in plots.COLOURS if any(s == key[1] for key in self.records)]
+
+    def of(self, programmer: str, rule: str) -> dict[str, xr.Dataset]:
+        """Substrate to record."""
+        keys = {s: (programmer, s, rule) for s in self.substrates}
+        return {s: self.records[key] for s, key in keys.items() if key in self.records}
+
+    @property
+    def what(self) -> str:
+        """What was run, for captions."""
+        c = self.config
+        parts = [f"{c['pairs']} pairs", f"cue noise {c['noise']:g}"]
+        parts += [f"a gap of {c['gap']} steps"] if c["gap"] else []
+        return f"Task {c['task']}: {', '.join(parts)}, seed {c['seed']}."
+
+    @property
+    def trials(self) -> str:
+        """How many trials each substrate ran, as a sentence."""
+        counts: dict[int, list[str]] = {}
+        for s in self.substrates:
+            n = max(r.sizes["trial"] for key, r in self.records.items() if key[1] == s)
+            counts.setdefault(n, []).append(s)
+        ran = [f"{_listed(names)} {n}" for n, names in counts.items()]
+        return f"Trials: {', '.join(ran)}" + (", the first ones." if len(ran) > 1 else ".")
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _not_run(ax: Axes) -> None:
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "not run", ha="center", transform=ax.transAxes)
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _recall(table: Records) -> Drawing:
+    programmers = table.programmers
+    figure = _figure(max(4.2, 1.6 + len(table.rules)) * len(programmers), 4.2)
+    axes = figure.subplots(1, len(programmers), sharey=True, squeeze=False)[0]
+    frame = summary(table.tree)
+    for programmer, ax in zip(programmers, axes, strict=True):
+        plots.recall(frame, programmer, ax)
+    for ax in axes[1:]:
+        ax.set_ylabel("")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    best = frame[frame.metric == "recall_accuracy"].sort_values("value").iloc[-1]
+    return Drawing(
+        name="recall",
+        title="Recall",
+        caption=f"{table.what} Share of cues whose nearest stored value, by cosine, is the right "
+        "one. Bars are standard errors over trials, the dashed line is chance, and a dash across "
+        f"a point is what the reference recalls on the same trials. {table.trials}",
+        alternative=f"Recall accuracy by rule and substrate; the best is {best.value:.2f}, by "
+        f"{best.rule} on {best.substrate} with the {best.programmer} programmer.",
+        figure=figure,
+    )
+
+
+def _lag(table: Records) -> Drawing:
+    programmers, rules = table.programmers, table.rules
+    figure = _figure(2.6 * len(rules) + 0.6, 2.4 * len(programmers) + 0.6)
+    width = max(1, -(-table.config["pairs"] // 5))
+    grid = figure.subplots(len(programmers), len(rules), sharex=True, sharey=True, squeeze=False)
+    for programmer, row in zip(programmers, grid, strict=True):
+        for rule, ax in zip(rules, row, strict=True):
+            records = table.of(programmer, rule)
+            curves = {s: recall_by_lag(r, width=width) for s, r in records.items()}
+            plots.recall_by_lag(curves, ax)
+            ax.set_title(f"{programmer}, {rule}", fontsize=9)
+            ax.label_outer()
+    shown = {
+        label: handle
+        for ax in figure.axes
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False)
+    return Drawing(
+        name="lag",
+        title="Recall against age",
+        caption=f"{table.what} Cosine of the read-out with its target against the presentations "
+        f"since the pair was stored, {width} lags a point (points are moved apart a little); bars "
+        "are standard errors over trials. "
+        f"{table.trials}",
+        alternative="Curves of recall cosine against lag, one panel a programmer and rule, "
+        "one curve a substrate.",
+        figure=figure,
+    )
+
+
+def _episode(table: Records, programmer: str) -> Drawing:
+    rows = {
+        f"{rule} {substrate}": record
+        for rule in table.rules
+        for substrate, record in table.of(programmer, rule).items()
+    }
+    figure = _figure(6.6, 0.62 * (len(rows) + 2) + 0.2)
+    plots.episode(rows, table.tree["episode"].to_dataset(), figure, cues=8)
+    return Drawing(
+        name=f"episode_{programmer}",
+        title=f"One episode, {programmer} programmer",
+        caption=f"{table.what} The first eight cues of the first trial, what they ask for, and "
+        "what each rule recalls on each substrate. A cross marks a recall whose nearest stored "
+        "value is not the target's. Recalls are drawn on the contents' scale; where the code is "
+        "not an image, the content of the nearest stored value stands for it.",
+        alternative="Rows of small images: cues, targets and recalls by rule and substrate.",
+        figure=figure,
+    )
+
+
+def _weights(table: Records, programmer: str) -> Drawing:
+    figure = _figure(1.75 * len(table.substrates) + 1.2, 2.1 * len(table.rules) + 0.4)
+    grid = figure.subplots(len(table.rules), len(table.substrates), squeeze=False)
+    for rule, row in zip(table.rules, grid, strict=True):
+        records = table.of(programmer, rule)
+        ran = [ax for s, ax in zip(table.substrates, row, strict=True) if s in records]
+        for ax in set(row) - set(ran):
+            _not_run(ax)
+        plots.weights(records, ran)
+        ran[0].set_ylabel(f"{rule}\npre (cell)")
+    return Drawing(
+        name=f"weights_{programmer}",
+        title=f"Final fast weights, {programmer} programmer",
+        caption=f"{table.what} The weights after the last step of the first trial. Each rule has "
+        "one colour scale for all its substrates.",
+        alternative="Weight matrices as images, one row a rule, one column a substrate.",
+        figure=figure,
+    )
+
+
+def _agreement(table: Records, programmer: str) -> Drawing:
+    others = [s for s in table.substrates if s != "reference"]
+    figure = _figure(2.5 * len(others) + 0.5, 2.3 * len(table.rules) + 0.2)
+    grid = figure.subplots(len(table.rules), len(others), squeeze=False)
+    for rule, row in zip(table.rules, grid, strict=True):
+        records = table.of(programmer, rule)
+        for substrate, ax in zip(others, row, strict=True):
+            if substrate not in records:
+                _not_run(ax)
+                continue
+            plots.agreement(records[substrate], records["reference"], ax)
+            ax.set_title(rule, fontsize=9)
+            if rule != table.rules[-1]:
+                ax.set_xlabel("")
+    return Drawing(
+        name=f"agreement_{programmer}",
+        title=f"Agreement with the reference, {programmer} programmer",
+        caption=f"{table.what} Each dot is one channel of one scored read-out; the line is "
+        "equality, r is Pearson's. At most 2,000 dots a panel, evenly picked. "
+        f"{table.trials}",
+        alternative="Scatter plots of read-outs against the reference's.",
+        figure=figure,
+    )
+
+
+def _traces(table: Records, programmer: str) -> Iterator[Drawing]:
+    found = [
+        (rule, substrate, record)
+        for rule in table.rules
+        for substrate, record in table.of(programmer, rule).items()
+        if plots.has_traces(record)
+    ]
+    for rule, substrate, record in found[-1:]:
+        figure = _figure(6.6, 5.6)
+        plots.traces(record, figure)
+        yield Drawing(
+            name=f"traces_{programmer}",
+            title=f"One presentation on {substrate} synapses, {programmer} programmer",
+            caption=f"{table.what} The rule {rule}. Spikes of the cells and the NMDA and AMPA "
+            "conductances of a few postsynaptic cells during one presentation.",
+            alternative="Spike rasters above slow NMDA and fast AMPA conductance traces.",
+            figure=figure,
+        )

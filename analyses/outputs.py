@@ -1,0 +1,85 @@
+"""The files of a comparison: checked before the work, written aside after it, then renamed."""
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import xarray as xr
+from tqdm import tqdm
+
+from fwbio import record
+from fwbio.analyses.compare import summary
+from fwbio.errors import FwbioError
+from fwbio.files import written_aside
+
+TREE, TABLE, FIGURES, REPORT = "comparison.nc", "summary.csv", "figures", "report.html"
+
+
+def check_folder(folder: str | Path) -> Path:
+    """The folder, once it is known that outputs can be written to it. Nothing is left there.
+
+    Raises:
+        FwbioError: it can't be written, or holds a folder `figures` that no report goes with,
+            which writing would replace.
+    """
+    folder = Path(folder)
+    standing = folder
+    while not standing.exists() and standing != standing.parent:
+        standing = standing.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=standing):
+            pass
+    except OSError as error:
+        raise FwbioError(
+            f"can't be written ({error.strerror or error})",
+            where=str(folder),
+            mend="name a folder that you may write to",
+        ) from error
+    if (folder / FIGURES).exists() and not (folder / REPORT).exists():
+        raise FwbioError(
+            f"has a folder {FIGURES!r} that is not a report's and would be replaced",
+            where=str(folder),
+            mend="name another folder",
+        )
+    return folder
+
+
+def write(
+    tree: xr.DataTree, folder: str | Path, *, with_tree: bool = True, progress: bool = False
+) -> Path:
+    """Write a comparison's tree, table, figures and report; an earlier result stays until all are.
+
+    Args:
+        tree: as `fwbio.analyses.compare` makes it.
+        folder: gets comparison.nc, summary.csv, figures/*.png and report.html.
+        with_tree: whether to write comparison.nc.
+        progress: whether to show a bar, on standard error.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        FwbioError: the tree is not a comparison, or the folder can't be written.
+    """
+    from fwbio.analyses.figures import draw
+    from fwbio.analyses.report import render
+
+    folder = check_folder(folder)
+    names = [*([TREE] if with_tree else []), TABLE, FIGURES, REPORT]
+    with tempfile.TemporaryDirectory() as staged, ExitStack() as stack:
+        draft = Path(staged)
+        summary(tree).to_csv(draft / TABLE, index=False)
+        drawings = list(draw(tree))
+        bar = tqdm(drawings, desc="figures", unit="figure", disable=not progress, leave=False)
+        images = {drawing.name: drawing.png() for drawing in bar}
+        (draft / FIGURES).mkdir()
+        for name, image in images.items():
+            (draft / FIGURES / f"{name}.png").write_bytes(image)
+        (draft / REPORT).write_text(render(tree, images, drawings), encoding="utf-8")
+        if with_tree:
+            record.save(tree, draft / TREE)
+        asides = {name: stack.enter_context(written_aside(folder / name)) for name in names}
+        for name, aside in asides.items():
+            shutil.move(draft / name, aside)
+    return folder / REPORT

@@ -1,0 +1,340 @@
+"""Figures: each function draws records on the Axes it is given, and computes and saves nothing.
+
+One colour and one marker stand for each substrate (the palette of Okabe & Ito 2008, made for every
+kind of colour vision).
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from fwbio.analyses.agreement import readout_agreement, scored_readouts
+from fwbio.analyses.recall import nearest_stored, recall_hits, shown_value
+from fwbio.errors import FwbioError
+
+COLOURS: Mapping[str, str] = MappingProxyType(
+    {"reference": "#333333", "kernel": "#0072B2", "rate": "#009E73", "spiking": "#D55E00"}
+)
+MARKERS: Mapping[str, str] = MappingProxyType(
+    {"reference": "o", "kernel": "s", "rate": "^", "spiking": "D"}
+)
+SPIKE, AMPA, NMDA = "#333333", "#E69F00", "#CC79A7"
+FAINT = "#888888"
+
+
+def recall(summary: pd.DataFrame, programmer: str, ax: Axes) -> Axes:
+    """Recall accuracy by rule and substrate, with standard errors over trials and chance.
+
+    A dash across each point marks what the reference recalls on the same trials.
+
+    Args:
+        summary: as `fwbio.analyses.summary` makes it.
+        programmer: whose programs to show.
+        ax: where to draw.
+    """
+    mine = summary[summary.programmer == programmer]
+    table = mine.pivot_table(index=["rule", "substrate"], columns="metric", values="value")
+    rules = list(dict.fromkeys(mine.rule))
+    substrates = [s for s in COLOURS if s in set(mine.substrate)]
+    for i, substrate in enumerate(substrates):
+        here = [rule for rule in rules if (rule, substrate) in table.index]
+        offset = 0.16 * (i - (len(substrates) - 1) / 2)
+        points = table.loc[[(rule, substrate) for rule in here]]
+        ax.errorbar(
+            [rules.index(rule) + offset for rule in here],
+            points.recall_accuracy,
+            yerr=points.get("recall_accuracy_se"),
+            fmt=MARKERS[substrate],
+            color=COLOURS[substrate],
+            label=f"{substrate} ({_plural(int(points.trials.iloc[0]), 'trial')})",
+            capsize=3,
+            markersize=6,
+        )
+        if substrate != "reference":
+            ax.plot(
+                [rules.index(rule) + offset for rule in here],
+                points.reference_accuracy,
+                linestyle="",
+                marker="_",
+                markersize=13,
+                color=COLOURS["reference"],
+                label="reference on the same trials" if i == len(substrates) - 1 else None,
+            )
+    chance = table.chance_level.mean()
+    ax.axhline(chance, color=FAINT, linestyle="--", linewidth=1, label=f"chance ({chance:.3g})")
+    ax.set_xticks(range(len(rules)), rules)
+    ax.set_xlim(-0.6, len(rules) - 0.4)
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_ylabel("recall accuracy (share of cues)")
+    ax.set_title(f"{programmer} programmer")
+    ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+    ax.set_axisbelow(True)
+    return _open(ax)
+
+
+def recall_by_lag(curves: Mapping[str, xr.Dataset], ax: Axes) -> Axes:
+    """The cosine of read-outs with their targets against the age of the cued pair.
+
+    Args:
+        curves: substrate to curve, as `fwbio.analyses.recall_by_lag` makes them.
+        ax: where to draw.
+    """
+    spacing = float(np.diff(next(iter(curves.values())).lag).min(initial=np.inf))
+    dodge = 0.08 * spacing if np.isfinite(spacing) else 0.0
+    for i, (substrate, curve) in enumerate(curves.items()):
+        under = substrate == "reference"
+        ax.errorbar(
+            curve.lag + dodge * (i - (len(curves) - 1) / 2),
+            curve.cosine,
+            yerr=curve.cosine_se,
+            marker=MARKERS[substrate],
+            markersize=4,
+            linewidth=4 if under else 1.2,
+            alpha=0.5 if under else 1,
+            elinewidth=1,
+            color=COLOURS[substrate],
+            label=substrate,
+        )
+    ax.axhline(0, color=FAINT, linewidth=0.8)
+    ax.set_xlim(left=0)
+    ax.set_ylim(top=1.05)
+    ax.set_xlabel("lag (presentations)")
+    ax.set_ylabel("cosine with target")
+    return _open(ax)
+
+
+def episode(
+    records: Mapping[str, xr.Dataset],
+    shown: xr.Dataset,
+    figure: Figure | SubFigure,
+    *,
+    trial: int = 0,
+    cues: int = 8,
+) -> list[Axes]:
+    """Cues, targets and what each run recalled, as images; a cross marks a wrong recall.
+
+    A read-out in the space of contents is drawn itself, on the scale of the contents. One in a
+    code of its own is no image: the content bound to the nearest stored value is drawn instead,
+    and its row says so.
+
+    Args:
+        records: rows by name; a name that is a substrate's, or ends in one, takes its colour.
+        shown: the episode that they ran.
+        figure: a figure or sub-figure to fill.
+        trial: which trial.
+        cues: how many of its cues, in the order of their presentation.
+    """
+    steps = np.flatnonzero(shown.scored.values[trial])[:cues]
+    source = shown.source.values[trial, steps]
+    content = shown.content.values[trial]
+    baseline = shown.content_baseline.values
+    rows: list[tuple[str, np.ndarray, np.ndarray | None]] = [
+        ("cue", shown.cue.values[trial, steps], None),
+        ("target", content[source], None),
+    ]
+    for name, record in records.items():
+        one = record.isel(trial=trial)
+        if _in_content_space(record, shown, trial):
+            images, label = one.readout.values[steps] + baseline, name
+        else:
+            nearest = nearest_stored(one).values[steps]
+            images, label = content[nearest], f"{name}\n(nearest stored)"
+        rows.append((label, images, recall_hits(one).values[steps]))
+    limits = {"cue": _limits(shown.item.values[trial])}
+    axes = figure.subplots(len(rows), len(steps), squeeze=False)
+    for (label, images, right), row in zip(rows, axes, strict=True):
+        low, high = limits.get(label, _limits(content))
+        for i, (image, ax) in enumerate(zip(images, row, strict=True)):
+            ax.imshow(_picture(image), cmap="gray" if low == 0 else "PuOr", vmin=low, vmax=high)
+            _bare(ax)
+            if right is not None and not right[i]:
+                ax.text(0.97, 0.03, "×", transform=ax.transAxes, ha="right", va="bottom", **_CROSS)
+        row[0].set_ylabel(
+            label, rotation=0, ha="right", va="center", fontsize=8, color=_colour_of(label)
+        )
+    return list(axes.ravel())
+
+
+def weights(
+    records: Mapping[str, xr.Dataset], axes: Sequence[Axes], *, trial: int = 0
+) -> Sequence[Axes]:
+    """The final weights of runs of one program, side by side on one colour scale.
+
+    The scale ends at the 99.5th percentile of the weights' sizes.
+
+    Args:
+        records: substrate to record.
+        axes: where to draw, one each; a colour bar is added to the last.
+        trial: which trial.
+    """
+    finals = {
+        name: record.weights.isel(snapshot=-1, trial=trial).transpose("pre", "post")
+        for name, record in records.items()
+    }
+    sizes = np.concatenate([np.abs(final.values).ravel() for final in finals.values()])
+    top = float(np.percentile(sizes, 99.5)) or 1.0
+    for (name, final), ax in zip(finals.items(), axes, strict=True):
+        image = ax.imshow(
+            final, cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto", interpolation="nearest"
+        )
+        ax.set_title(name, color=COLOURS.get(name, "black"), fontsize=9)
+        ax.set_xlabel("post (cell)")
+        ax.set_ylabel("pre (cell)")
+        ax.label_outer()
+    units = next(iter(finals.values())).attrs.get("units", "1")
+    label = "weight" if units == "1" else f"weight ({units})"
+    axes[0].figure.colorbar(
+        image, ax=list(axes), label=label, extend="both", fraction=0.03, pad=0.02
+    )
+    return axes
+
+
+def agreement(record: xr.Dataset, reference: xr.Dataset, ax: Axes, *, points: int = 2000) -> Axes:
+    """A run's scored read-outs against the reference's, with the line of equality.
+
+    Args:
+        record: a record.
+        reference: the reference's record of the same program.
+        ax: where to draw.
+        points: how many read-outs to draw at most, evenly picked.
+    """
+    y, y_ref = scored_readouts(record, reference)
+    every = -(-y.size // points)
+    y, y_ref = y[::every], y_ref[::every]
+    low, high = min(y.min(), y_ref.min()), max(y.max(), y_ref.max())
+    margin = 0.05 * (high - low or 1.0)
+    ends = (low - margin, high + margin)
+    substrate = str(record.attrs.get("substrate"))
+    ax.plot(ends, ends, color=FAINT, linewidth=1)
+    ax.plot(
+        y_ref,
+        y,
+        linestyle="",
+        marker=".",
+        markersize=2.5,
+        alpha=0.5,
+        color=COLOURS.get(substrate, "black"),
+        rasterized=True,
+    )
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
+    ax.locator_params(nbins=4)
+    ax.set_xlabel("reference read-out")
+    ax.set_ylabel(f"{substrate} read-out")
+    r = readout_agreement(record, reference)
+    ax.text(0.04, 0.96, f"r = {_shown(r)}", transform=ax.transAxes, va="top", fontsize=9)
+    return _open(ax)
+
+
+def traces(record: xr.Dataset, figure: Figure | SubFigure) -> list[Axes]:
+    """Spikes of one example presentation and the NMDA and AMPA conductances they drive.
+
+    Whatever the record holds is drawn: pre and post spikes as rasters, conductances of a few post
+    cells against `time`.
+
+    Args:
+        record: with any of `pre_spike_time`, `pre_spike_cell`, `post_spike_time`,
+            `post_spike_cell`, `g_nmda (time, cell)` and `g_ampa (time, cell)`; times in seconds.
+        figure: a figure or sub-figure to fill.
+
+    Raises:
+        FwbioError: the record holds none of them.
+    """
+    rasters = [side for side in ("pre", "post") if f"{side}_spike_time" in record]
+    curves = [name for name in ("g_nmda", "g_ampa") if name in record]
+    if not has_traces(record):
+        raise FwbioError(
+            "there are no spikes and no conductances to draw",
+            where="record",
+            mend="give the record of a spiking run",
+        )
+    count = len(rasters) + len(curves)
+    axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    for side, ax in zip(rasters, axes, strict=False):
+        ax.plot(
+            record[f"{side}_spike_time"],
+            record[f"{side}_spike_cell"],
+            "|",
+            color=SPIKE,
+            markersize=3,
+            markeredgewidth=0.7,
+            rasterized=True,
+        )
+        ax.set_ylabel(f"{side}synaptic\ncell")
+        ax.margins(y=0.03)
+    titles = {"g_nmda": ("NMDA", NMDA), "g_ampa": ("AMPA", AMPA)}
+    for name, ax in zip(curves, axes[len(rasters) :], strict=True):
+        title, colour = titles[name]
+        lines = ax.plot(record["time"], record[name].transpose("time", ...), color=colour, lw=1)
+        for i, line in enumerate(lines):
+            line.set_alpha(1 - 0.7 * i / max(len(lines), 1))
+        units = record[name].attrs.get("units", "1")
+        ax.set_ylabel(f"g {title}\n({'dimensionless' if units == '1' else units})")
+    for ax in axes:
+        _open(ax)
+    axes[-1].set_xlabel("time (s)")
+    figure.align_ylabels(axes)
+    return list(axes)
+
+
+def has_traces(record: xr.Dataset) -> bool:
+    """Whether the record holds anything that `traces` draws."""
+    return any(n in record for n in ("pre_spike_time", "post_spike_time", "g_nmda", "g_ampa"))
+
+
+_CROSS: dict[str, Any] = {"color": "#D55E00", "fontsize": 13, "fontweight": "bold"}
+
+
+def _in_content_space(record: xr.Dataset, shown: xr.Dataset, trial: int) -> bool:
+    """Whether values are contents less their mean, so that a read-out is a content again."""
+    contrast = shown.content.values[trial] - shown.content_baseline.values
+    writes = shown.writes.values
+    value = shown_value(record).isel(trial=trial).values
+    return value.shape == contrast.shape and np.allclose(value[writes], contrast[writes])
+
+
+def _limits(images: np.ndarray) -> tuple[float, float]:
+    """The scale of images: from 0 where they are brightnesses, else even about 0."""
+    top = float(np.abs(images).max()) or 1.0
+    return (0.0, top) if images.min() >= 0 else (-top, top)
+
+
+def _picture(features: np.ndarray) -> np.ndarray:
+    """Features as the most nearly square picture that they fill."""
+    size = features.size
+    height = max(h for h in range(1, int(np.sqrt(size)) + 1) if size % h == 0)
+    return features.reshape(height, -1)
+
+
+def _colour_of(label: str) -> str:
+    words: Sequence[str] = label.replace("\n", " ").split()
+    return next((COLOURS[word] for word in words if word in COLOURS), "black")
+
+
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _open(ax: Axes) -> Axes:
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _shown(r: float) -> str:
+    """A correlation with as many digits as it takes to tell it from 1."""
+    if np.isnan(r):
+        return "undefined"
+    digits = int(np.clip(np.ceil(-np.log10(max(1 - r, 1e-16))) + 1, 2, 6))
+    return "1" if 1 - r < 1e-6 else f"{r:.{digits}f}"

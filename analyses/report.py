@@ -1,0 +1,150 @@
+"""The report: one HTML file that needs nothing else, readable on a phone and in the dark."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fwbio.analyses.compare import METRICS, PROGRAMMERS, require_comparison, summary
+from fwbio.analyses.figures import Drawing, Records
+from fwbio.analyses.plots import COLOURS
+from fwbio.analyses.substrates import SUBSTRATES
+from fwbio.rules import RULES
+from fwbio.tasks import TASKS
+
+SHOWN = tuple(m for m in METRICS if m not in {"recall_accuracy_se", "chance_level", "trials"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubstrateNote:
+    """What to know of a substrate's runs.
+
+    Args:
+        name: of the substrate; `meaning`: what it is.
+        backends: the engines that really ran.
+        exact, approximate: statements in words, each followed by the runs it holds for where it
+            does not hold for all of them.
+        parameters: its configuration, SI units.
+    """
+
+    name: str
+    meaning: str
+    backends: list[str]
+    exact: list[str]
+    approximate: list[str]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def render(tree: xr.DataTree, images: Mapping[str, bytes], drawings: list[Drawing]) -> str:
+    """The report of a comparison as HTML.
+
+    Args:
+        tree: as `fwbio.analyses.compare` makes it.
+        images: the PNG of each drawing, by its name.
+        drawings: the figures, in the order of the report.
+
+    Raises:
+        FwbioError: the tree is not a comparison.
+    """
+    require_comparison(tree, where="comparison")
+    environment = Environment(
+        loader=PackageLoader("fwbio.analyses", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    table, frame = Records(tree), summary(tree)
+    config = tree.attrs["config"]
+    return environment.get_template("report.html.j2").render(
+        config=config,
+        task=TASKS[config["task"]].summary if config["task"] in TASKS else "",
+        command=tree.attrs["command"],
+        versions=tree.attrs["versions"],
+        ledger=tree.attrs["ledger"],
+        programmers={name: PROGRAMMERS.get(name, "") for name in table.programmers},
+        substrates=table.substrates,
+        rules=[RULES[name] for name in table.rules if name in RULES],
+        cells={p: _cells(frame, p, table) for p in table.programmers},
+        details={p: _details(frame, p) for p in table.programmers},
+        metrics={name: METRICS[name] for name in SHOWN},
+        notes=[_note(name, table) for name in table.substrates],
+        trials=table.trials,
+        colours=COLOURS,
+        chance=frame[frame.metric == "chance_level"]["value"].mean(),
+        figures=[(d, b64encode(images[d.name]).decode()) for d in drawings],
+    )
+
+
+def number(value: float) -> str:
+    """A metric as people read it: three decimals, more where they tell it from 1, else an exponent.
+
+    >>> [number(x) for x in (0.25, 0.99987, 1.0, 1.2e-7)]
+    ['0.250', '0.99987', '1', '1.2e-07']
+    """
+    if np.isnan(value):
+        return "–"
+    if 0.9995 <= value < 1 - 1e-6:
+        return f"{value:.{int(np.ceil(-np.log10(1 - value))) + 1}f}"
+    return f"{value:.3f}" if 0.001 <= abs(value) < 0.9995 else f"{value:.2g}"
+
+
+def _cells(frame: pd.DataFrame, programmer: str, table: Records) -> dict[str, dict[str, Any]]:
+    """Rule to substrate to what a cell of the summary says; None where nothing was run."""
+    mine = frame[frame.programmer == programmer]
+    values = mine.set_index(["rule", "substrate", "metric"])["value"]
+
+    def cell(rule: str, substrate: str) -> dict[str, str] | None:
+        if (rule, substrate, "recall_accuracy") not in values.index:
+            return None
+        here = values[rule][substrate]
+        error = here["recall_accuracy_se"]
+        return {
+            "accuracy": f"{here['recall_accuracy']:.2f}",
+            "error": "" if np.isnan(error) else f"± {error:.2f}",
+            "same_trials": f"{here['reference_accuracy']:.2f}",
+            "agreement": number(here["readout_agreement"]),
+        }
+
+    return {rule: {s: cell(rule, s) for s in table.substrates} for rule in table.rules}
+
+
+def _details(frame: pd.DataFrame, programmer: str) -> list[dict[str, str]]:
+    """One row a rule and substrate, every metric as text."""
+    mine = frame[frame.programmer == programmer]
+    wide = mine.pivot_table(
+        index=["rule", "substrate"], columns="metric", values="value", sort=False, dropna=False
+    ).dropna(how="all")
+    return [
+        {"rule": rule, "substrate": substrate, **{m: number(row[m]) for m in METRICS if m in row}}
+        for (rule, substrate), row in wide.iterrows()
+    ]
+
+
+def _note(substrate: str, table: Records) -> SubstrateNote:
+    runs = {key: record for key, record in table.records.items() if key[1] == substrate}
+
+    def statements(kind: str) -> list[str]:
+        said: dict[str, list[str]] = {}
+        for (programmer, _, rule), record in runs.items():
+            for words in record.attrs.get(kind, []):
+                said.setdefault(words, []).append(f"{programmer} {rule}")
+        return [
+            words if len(cases) == len(runs) else f"{words} ({', '.join(cases)})"
+            for words, cases in said.items()
+        ]
+
+    one = next(iter(runs.values()))
+    return SubstrateNote(
+        name=substrate,
+        meaning=SUBSTRATES[substrate],
+        backends=sorted({str(record.attrs["backend"]) for record in runs.values()}),
+        exact=statements("exact"),
+        approximate=statements("approximate"),
+        parameters=one.attrs.get("substrate_config", {}),
+    )

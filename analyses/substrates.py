@@ -1,0 +1,74 @@
+"""The substrates by name: what runs a program, and why one does not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from fwbio.errors import unknown_name
+from fwbio.rule import Rule
+from fwbio.rules import resolve
+
+SUBSTRATES: Mapping[str, str] = {
+    "reference": "float64 NumPy, step by step: the ground truth",
+    "kernel": "batched tensors in torch, float32",
+    "rate": "AMPA and NMDA synapses between rate cells, integrated in time",
+    "spiking": "AMPA and NMDA synapses between spiking cells",
+}
+SYNAPTIC = ("rate", "spiking")
+
+
+def unsupported(rule: Rule | str, substrate: str) -> str | None:
+    """Why a substrate does not run a rule, in words, or None where it does.
+
+    Raises:
+        FwbioError: there is no such rule or substrate.
+    """
+    rule = resolve(rule)
+    if substrate not in SUBSTRATES:
+        raise unknown_name(substrate, SUBSTRATES, kind="substrate", where="substrate")
+    if substrate in SYNAPTIC:
+        from fwbio import models
+
+        return models.unsupported(rule, substrate)
+    if substrate == "kernel":
+        from fwbio import kernels
+
+        return kernels.unsupported(rule)
+    return None
+
+
+def execute(
+    program: xr.Dataset,
+    substrate: str,
+    *,
+    seed: int = 0,
+    progress: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """The record of a program's run on a substrate, with the last step's weights.
+
+    Args:
+        program: as `fwbio.program.make` makes it.
+        substrate: its name.
+        seed: of the substrate's own noise, where it has any.
+        progress: whether a long run shows a bar.
+        options: further arguments of the substrate's `execute`.
+
+    Raises:
+        FwbioError: there is no such substrate, or it refuses the program or an option.
+    """
+    if substrate not in SUBSTRATES:
+        raise unknown_name(substrate, SUBSTRATES, kind="substrate", where="substrate")
+    extra = dict(options or {})
+    if substrate in SYNAPTIC:
+        from fwbio import models
+
+        return models.execute(program, substrate, seed=seed, progress=progress, **extra)
+    if substrate == "kernel":
+        from fwbio import kernels
+
+        return kernels.execute(program, **extra)
+    from fwbio import reference
+
+    return reference.execute(program, **extra)
