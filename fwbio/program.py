@@ -1,6 +1,6 @@
 """Programs: the streams that a rule consumes, one row a step, as a labelled dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from fwbio.rule import Rule
 from fwbio.rules import RULES, resolve
 
 LEADING = ("trial", "head")
+GATES = ("log_decay", "beta", "erase", "erase_key")
+_INNER = ("step", "substep", "pre", "post")
 
 
 def make(
@@ -77,19 +79,17 @@ def make(
         "lag": lag,
     }
     given = {name: x for name, x in given.items() if x is not None}
-    check_streams(rule, given.keys() & {"log_decay", "beta", "erase", "erase_key"})
-    substep = ("substep",) if rule.terms.substeps else ()
+    check_streams(rule, given.keys() & set(GATES))
+    dims = _stream_dims(rule)
     streams = {
-        "key": _variable("key", key, ("step", *substep, "pre"), {}),
-        "query": _variable("query", query, ("step", "pre"), {}),
-        "value": _variable("value", value, ("step", *substep, "post"), {}),
+        name: _variable(name, x, dims[name], {})
+        for name, x in (("key", key), ("query", query), ("value", value))
     }
     sizes = _sizes(streams)
     if "log_decay" in rule.streams and "log_decay" not in given:
         given["log_decay"] = _default_log_decay(rule, sizes)
     for name, x in given.items():
-        stream = rule.streams.get(name)
-        streams[name] = _variable(name, x, stream.dims if stream else SCHEMA[name].dims, sizes)
+        streams[name] = _variable(name, x, dims.get(name, SCHEMA[name].dims), sizes)
     _sizes(streams)
     program = xr.Dataset(streams, coords={"step": np.arange(sizes["step"])})
     program["step"].attrs = {"units": "1", "long_name": "presentation"}
@@ -160,13 +160,15 @@ def operands(program: xr.Dataset) -> Operands:
     if name not in RULES:
         raise unknown_name(name, RULES, kind="rule", where="program.attrs['rule']")
     rule = RULES[name]
-    check_streams(rule, {s for s in ("log_decay", "beta", "erase", "erase_key") if s in program})
-    used = ["key", "value", "query", *(s for s in rule.streams if s in program)]
-    inner = {"step", "substep", "pre", "post"}
+    check_streams(rule, {gate for gate in GATES if gate in program})
+    expected = _stream_dims(rule)
+    used = [name for name in expected if name in program]
+    for name in used:
+        _refuse_surplus(name, program[name].dims, expected[name])
     leading: dict[str, int] = {}
     for stream in (*used, *(["initial_weights"] if "initial_weights" in program else [])):
         array = program[stream]
-        leading |= {str(d): array.sizes[d] for d in array.dims if d not in inner}
+        leading |= {str(d): array.sizes[d] for d in array.dims if d not in _INNER}
     order, shape = tuple(leading), tuple(leading.values())
 
     def laid_out(stream: str, dims: tuple[str, ...]) -> np.ndarray:
@@ -176,12 +178,10 @@ def operands(program: xr.Dataset) -> Operands:
         index = tuple(slice(None) if d in array.dims else None for d in (*order, *dims))
         return np.asarray(values, dtype=np.float64)[index]
 
-    writes = program.sizes["substep"] if rule.terms.substeps else 1
+    writes = program.sizes.get("substep", 1) if rule.terms.substeps else 1
     streams = {}
     for stream in used:
-        channel = {"value": "post"}.get(stream, "pre")
-        if stream == "beta" and rule.terms.write == "channel":
-            channel = "post"
+        channel = "post" if "post" in expected[stream] else "pre"
         wide = laid_out(stream, ("step", "substep", channel))
         if rule.terms.substeps and stream in {"value", "key", "beta"}:
             wide = np.broadcast_to(wide, (*wide.shape[:-2], writes, wide.shape[-1]))
@@ -205,18 +205,41 @@ def operands(program: xr.Dataset) -> Operands:
     )
 
 
+def _stream_dims(rule: Rule) -> dict[str, tuple[str, ...]]:
+    """The dims, after the leading ones, of every stream of a rule."""
+    substep = ("substep",) if rule.terms.substeps else ()
+    return {
+        "key": ("step", *substep, "pre"),
+        "value": ("step", *substep, "post"),
+        "query": ("step", "pre"),
+        **{name: stream.dims for name, stream in rule.streams.items()},
+    }
+
+
+def _refuse_surplus(name: str, found: tuple[Hashable, ...], dims: tuple[str, ...]) -> None:
+    """Refuse inner dims that the stream hasn't under this rule."""
+    if surplus := [str(d) for d in found if d in _INNER and d not in dims]:
+        raise FwbioError(
+            f"its dims {found} have {', '.join(surplus)} too many",
+            where=name,
+            mend=f"give it as (.., {', '.join(dims)}), or name a rule that has these dims",
+        )
+
+
 def _variable(name: str, x: Any, dims: tuple[str, ...], sizes: Mapping[str, int]) -> xr.DataArray:
-    """One stream as a labelled array; numbers are spread over `sizes`."""
+    """One stream as a labelled array, spread over the `sizes` of the dims that it lacks."""
     if isinstance(x, xr.DataArray):
-        leading = tuple(d for d in x.dims if d not in SCHEMA[name].dims)
-        inner = tuple(d for d in dims if d in x.dims)
+        _refuse_surplus(name, x.dims, dims)
         if missing := [d for d in dims if d not in x.dims and d not in sizes]:
             raise FwbioError(
                 f"its dims {x.dims} lack {', '.join(missing)}",
                 where=name,
                 mend=f"name its dims (.., {', '.join(dims)})",
             )
-        return labelled(name, _numbers(name, x.values), x.dims).transpose(*leading, *inner)
+        array = labelled(name, _numbers(name, x.values), tuple(map(str, x.dims)))
+        return array.expand_dims({d: sizes[d] for d in dims if d not in x.dims}).transpose(
+            *(d for d in x.dims if d not in dims), *dims
+        )
     values = _numbers(name, x)
     if values.ndim == 0 and sizes:
         values = np.broadcast_to(values, tuple(sizes[d] for d in dims))
@@ -233,13 +256,20 @@ def _variable(name: str, x: Any, dims: tuple[str, ...], sizes: Mapping[str, int]
 
 def _numbers(name: str, x: Any) -> np.ndarray:
     try:
-        return np.asarray(x, dtype=bool if SCHEMA[name].logical else np.float64)
-    except (TypeError, ValueError) as error:
+        values = np.asarray(x)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise FwbioError(
             f"{type(x).__name__} is not an array of numbers ({error})",
             where=name,
             mend="give a rectangular array of real numbers",
         ) from error
+    if values.dtype.kind not in "biuf":
+        raise FwbioError(
+            f"{values.dtype} is not a type of real numbers",
+            where=name,
+            mend="give a rectangular array of real numbers",
+        )
+    return values.astype(bool if SCHEMA[name].logical else np.float64)
 
 
 def _sizes(streams: Mapping[str, xr.DataArray]) -> dict[str, int]:
