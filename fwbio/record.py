@@ -100,7 +100,7 @@ def from_run(
     """The record of a program's run.
 
     Args:
-        program: what was run.
+        program: what was run; a record is a program too, and loses what its own run added.
         substrate: what ran it.
         backend: the engine that really did the work.
         readout: (*leading, step, post).
@@ -112,10 +112,15 @@ def from_run(
         exact: what in the run is exact, in words.
         approximate: what is not, in words.
     """
-    record = program.assign(
-        readout=labelled("readout", readout, (*leading, "step", "post")),
-        weights=labelled("weights", weights, (*leading, "snapshot", "pre", "post")),
-    ).assign_coords(snapshot=("snapshot", snapshots))
+    fresh = program.drop_dims(["snapshot", "time"], errors="ignore")
+    record = (
+        fresh.drop_vars("readout", errors="ignore")
+        .assign(
+            readout=labelled("readout", readout, (*leading, "step", "post")),
+            weights=labelled("weights", weights, (*leading, "snapshot", "pre", "post")),
+        )
+        .assign_coords(snapshot=("snapshot", snapshots))
+    )
     record["snapshot"].attrs |= {"units": "1", "long_name": "step after which weights were kept"}
     if normaliser is not None:
         record["normaliser"] = labelled("normaliser", normaliser, (*leading, "snapshot", "pre"))
@@ -263,8 +268,9 @@ def load(path: str | Path) -> xr.Dataset | xr.DataTree:
             with xr.open_datatree(path, engine="h5netcdf") as opened:
                 tree = opened.load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        told = (str(error) or "no details").splitlines()[0]
         raise FwbioError(
-            f"not a whole record ({type(error).__name__}: {str(error).splitlines()[0]})",
+            f"not a whole record ({type(error).__name__}: {told})",
             where=str(path),
             mend="make it again; a file cut short can't be mended",
         ) from error
@@ -286,10 +292,13 @@ _JSON = "json:"
 
 
 def _encode(value: Any) -> Any:
-    storable = isinstance(value, (str, int, float, np.ndarray, np.number))
-    if storable and not isinstance(value, bool):
-        return value
-    return _JSON + json.dumps(value)
+    plain = type(value) in {int, float} or (isinstance(value, str) and value[:5] != _JSON)
+    return value if plain else _JSON + json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a NumPy number or array, or of anything else that has a name."""
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)
 
 
 def _decode(value: Any) -> Any:
