@@ -14,6 +14,7 @@ present pairs (`item` bound to `content`), then come empty steps (the gap), then
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -107,8 +108,14 @@ class Task:
             **sizes: fields of the task's config.
 
         Raises:
-            FwbioError: a size that the task lacks, or one out of its range.
+            FwbioError: a size that the task lacks, or one out of its range; a seed that is none.
         """
+        if not _is_number(seed, whole=True) or seed < 0:
+            raise FwbioError(
+                f"{seed!r} is not a seed",
+                where=f"task {self.name}",
+                mend="give a whole number from 0 up",
+            )
         known = {field.name: field.type for field in fields(self.config)}
         for name in sizes:
             if name not in known:
@@ -124,8 +131,8 @@ def random_pairs(config: RandomPairs, rng: np.random.Generator) -> xr.Dataset:
     """Random items bound to random contents.
 
     >>> episode = TASKS["random_pairs"](seed=1, trials=1, pairs=2, pre=4, post=2, keys="sparse")
-    >>> episode.writes.values, episode.scored.values[0], sorted(episode.source.values[0, 2:])
-    (array([ True,  True, False, False]), array([False, False,  True,  True]), [0, 1])
+    >>> episode.writes.values.tolist(), sorted(episode.source.values[0].tolist())
+    ([True, True, False, False], [-1, -1, 0, 1])
     """
     items = _keys(config, config.pairs, rng)
     contents = _values(config, config.pairs, rng)
@@ -216,8 +223,6 @@ def _check(task: str, config: Config) -> None:
     }
     if isinstance(config, Digits) and config.split in get_args(Digits.__annotations__["split"]):
         limits["pairs"] = (1, len(_digit_images()[config.split]) // 2)
-    if isinstance(config, RandomPairs) and config.keys == "orthonormal":
-        limits["pairs"] = (1, config.pre)
     for field in fields(config):
         value = getattr(config, field.name)
         if choices := get_args(field.type):
@@ -225,13 +230,12 @@ def _check(task: str, config: Config) -> None:
                 raise unknown_name(value, choices, kind=field.name, where=f"task {task}")
             continue
         low, high = limits[field.name]
-        kind: type | tuple[type, ...] = int if field.type is int else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-            whole = "a whole number" if field.type is int else "a number"
+        whole = field.type is int
+        if not (_is_number(value, whole=whole) and low <= value <= high and value < np.inf):
             raise FwbioError(
                 f"{field.name} = {value!r} is out of range",
                 where=f"task {task}",
-                mend=f"give {whole} from {low:g} to {high:g}",
+                mend=f"give a {'whole number' if whole else 'number'} from {low:g} to {high:g}",
             )
     if isinstance(config, Rebinding) and config.pairs % config.repeats:
         raise FwbioError(
@@ -239,6 +243,18 @@ def _check(task: str, config: Config) -> None:
             where=f"task {task}",
             mend="give pairs as a multiple of repeats",
         )
+    if not isinstance(config, Digits) and config.keys == "orthonormal":
+        items = config.pairs // (config.repeats if isinstance(config, Rebinding) else 1)
+        if items > config.pre:
+            raise FwbioError(
+                f"{items} items can't be orthonormal in {config.pre} dimensions",
+                where=f"task {task}",
+                mend=f"give pre = {items} or more",
+            )
+
+
+def _is_number(value: object, *, whole: bool) -> bool:
+    return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
 
 
 def _keys(config: RandomPairs | Rebinding, count: int, rng: np.random.Generator) -> np.ndarray:
