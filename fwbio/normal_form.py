@@ -94,6 +94,12 @@ def normal_form(
     )
 
 
+def normalised(readout: Array, xp: ModuleType) -> Array:
+    """The read-out divided by its last column, or undivided while no key has been summed."""
+    n = readout[..., -1:]
+    return readout[..., :-1] / xp.where(n == 0, xp.ones_like(n), n)
+
+
 def _feature(terms: Terms, x: Array, xp: ModuleType) -> Array:
     if terms.feature == "identity":
         return x

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from fwbio.normal_form import normal_form
+from fwbio.normal_form import normal_form, normalised
 from fwbio.program import operands
 from fwbio.record import Keep, from_run, snapshot_steps
 
@@ -49,7 +49,7 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
             state = state + form.key[..., t, :, None] * write[..., None, :]
         read = "...vk,...k->...v" if form.transposed else "...kv,...k->...v"
         y = np.einsum(read, state, form.query[..., step, :])
-        readout[..., step, :] = y[..., :-1] / y[..., -1:] if form.normaliser else y
+        readout[..., step, :] = normalised(y, np) if form.normaliser else y
         snapshots[..., kept == step, :, :] = state[..., None, :, :]
     if form.transposed:
         snapshots = np.swapaxes(snapshots, -1, -2)

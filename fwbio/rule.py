@@ -44,7 +44,8 @@ class Terms:
         solve: how beta becomes the step size of the error correction: "explicit", beta itself;
             "implicit", beta / (1 + beta |k|^2); "flow", (1 - exp(-beta |k|^2)) / |k|^2.
         feature: the map applied to keys and queries: "identity" or "elu_plus_one".
-        normaliser: whether the read-out is divided by z^T q, where z <- decay z + beta k.
+        normaliser: whether the read-out is divided by z^T q, where z <- decay z + beta k; it is
+            undivided while z^T q is 0, so that an empty memory reads 0.
         transposed: whether the rule corrects its prediction of the key from the value, which is
             the normal form with key and value exchanged and the state read from its other side.
         substeps: whether one step makes several writes (dim substep) before its one read.

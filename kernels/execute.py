@@ -1,5 +1,8 @@
 """Programs on the kernels: labelled arrays in, a record out."""
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 import xarray as xr
@@ -42,16 +45,24 @@ def execute(
         raise FwbioError(
             f"{dtype!r} is not offered", where="dtype", mend=f"choose from {', '.join(DTYPES)}"
         )
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise FwbioError(
+            f"{device!r} can't be used ({str(error).splitlines()[0]})",
+            where="device",
+            mend='give "cpu", or "cuda" where torch finds a GPU',
+        ) from error
     given = operands(program)
     kept = snapshot_steps(weights, given.steps)
     ran = _backend(backend)
     place = {"dtype": getattr(torch, dtype), "device": device}
 
     def tensor(x: np.ndarray) -> torch.Tensor:
-        batched = np.ascontiguousarray(x).reshape(-1, *x.shape[len(given.shape) :])
+        batched = x.reshape(math.prod(given.shape), *x.shape[len(given.shape) :])
         return torch.tensor(batched, **place).unsqueeze(-2)
 
-    streams = {name: tensor(x) for name, x in given.streams.items()}
+    streams: dict[str, Any] = {name: tensor(x) for name, x in given.streams.items()}
     initial = None
     if given.initial is not None:
         initial = tensor(given.initial).transpose(1, 2)
@@ -69,8 +80,8 @@ def execute(
             return_states=None if only_last else 1,
             backend=ran,
         )
-    snapshots = state[:, None] if only_last else states[0][:, kept]
-    snapshots = snapshots[:, : len(kept), 0].cpu().numpy()
+    trajectory = state[:, None] if only_last else states[0][:, kept]
+    snapshots = trajectory[:, : len(kept), 0].cpu().numpy()
     shaped = snapshots.reshape(*given.shape, len(kept), *snapshots.shape[-2:])
     return from_run(
         program,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.kernels import recurrent
-from fwbio.normal_form import NormalForm, normal_form
+from fwbio.normal_form import NormalForm, normal_form, normalised
 from fwbio.program import check_streams
 from fwbio.rule import Rule, Stream
 from fwbio.rules import resolve
@@ -102,10 +102,9 @@ def scan(
     for name, gate in gates.items():
         laid_out[name] = _gate(rule.streams[name], gate, q, k, v)
     form = normal_form(rule, laid_out, xp=torch, time_axis=1, writes_per_step=writes)
-    form = dataclasses.replace(form, query=scale * form.query)
-    if return_states is not None and return_states < 1:
+    if return_states is not None and not (type(return_states) is int and return_states > 0):
         raise FwbioError(
-            f"can't keep every {return_states}-th state",
+            f"can't keep every {return_states!r}-th state",
             where="return_states",
             mend="give a positive number of steps, or None",
         )
@@ -120,9 +119,9 @@ def scan(
         ]
         y = torch.cat([part[0] for part in parts], 1)
         state = torch.cat([part[1] for part in parts])
-        kept = None if return_states is None else torch.cat([p[2] for p in parts], 1)
-    if form.normaliser:
-        y = y[..., :-1] / y[..., -1:]
+        trajectories = [part[2] for part in parts if part[2] is not None]
+        kept = torch.cat(trajectories, 1) if trajectories else None
+    y = scale * (normalised(y, torch) if form.normaliser else y)
     if form.transposed:
         state = state.transpose(-1, -2)
         kept = None if kept is None else kept.transpose(-1, -2)
@@ -133,20 +132,14 @@ def _check_shapes(rule: Rule, q: Tensor, k: Tensor, v: Tensor) -> int:
     """The number of writes a step, once query, key and value agree."""
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
-            seen = f"shape {tuple(x.shape)}, {x.dtype}" if isinstance(x, Tensor) else type(x)
             raise FwbioError(
-                f"{seen} is not a floating tensor of four axes",
+                f"{_seen(x)} is not a floating tensor of four axes",
                 where=name,
                 mend="lay it out as [batch, time, head, channel]",
             )
-        if x.dtype != q.dtype or x.device != q.device:
-            raise FwbioError(
-                f"{x.dtype} on {x.device}, but q is {q.dtype} on {q.device}",
-                where=name,
-                mend="convert all to one dtype and device",
-            )
+        _alike(name, x, q)
     batch, steps, heads, pre = q.shape
-    writes = k.shape[1] // steps if rule.terms.substeps and steps else 1
+    writes = max(1, k.shape[1] // steps) if rule.terms.substeps and steps else 1
     if k.shape != (batch, steps * writes, heads, pre):
         raise FwbioError(
             f"shape {tuple(k.shape)} does not fit q's {tuple(q.shape)}",
@@ -162,25 +155,36 @@ def _check_shapes(rule: Rule, q: Tensor, k: Tensor, v: Tensor) -> int:
     return writes
 
 
+def _seen(x: object) -> str:
+    if not isinstance(x, Tensor):
+        return type(x).__name__
+    return f"shape {tuple(x.shape)}, {x.dtype} on {x.device}"
+
+
+def _alike(name: str, x: object, q: Tensor) -> Tensor:
+    """The argument itself, once it is a tensor of the query's dtype on its device."""
+    if not isinstance(x, Tensor) or x.dtype != q.dtype or x.device != q.device:
+        raise FwbioError(
+            f"{_seen(x)}, but q is {q.dtype} on {q.device}",
+            where=name,
+            mend="give tensors of one dtype on one device",
+        )
+    return x
+
+
 def _gate(stream: Stream, x: Tensor | float, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """A stream as [B, time, H, channel or 1], the size of each axis checked."""
     times = k.shape[1] if "substep" in stream.dims else q.shape[1]
     channels = {"pre": q.shape[-1], "post": v.shape[-1]}.get(stream.dims[-1], 1)
-    x = torch.as_tensor(x, dtype=q.dtype, device=q.device) if not isinstance(x, Tensor) else x
     full = (q.shape[0], times, q.shape[2], channels)
-    if x.dtype != q.dtype or x.device != q.device:
-        raise FwbioError(
-            f"{x.dtype} on {x.device}, but q is {q.dtype} on {q.device}",
-            where=stream.name,
-            mend="convert all to one dtype and device",
-        )
-    wide = x[..., None] if x.ndim == 3 else x
+    gate = _alike(stream.name, q.new_tensor(x) if isinstance(x, (int, float)) else x, q)
+    wide = gate[..., None] if gate.ndim == 3 else gate
     if wide.ndim not in (0, 4) or any(
         n not in (1, size) for n, size in zip(wide.shape, full, strict=wide.ndim == 4)
     ):
         last = [str(channels)] if channels > 1 or stream.dims[-1] in {"pre", "post"} else []
         raise FwbioError(
-            f"shape {tuple(x.shape)} does not fit",
+            f"shape {tuple(gate.shape)} does not fit",
             where=stream.name,
             mend=f"give [{', '.join([*map(str, full[:3]), *last])}], or sizes of 1",
         )
@@ -200,12 +204,12 @@ def _initial_state(
     """The first state as [batch, H, row, column]."""
     columns = v.shape[-1] + (1 if form.normaliser else 0)
     shape = (batch, q.shape[2], q.shape[3], columns)
-    state = q.new_zeros(shape) if given is None else given
-    if state.shape != shape or state.dtype != q.dtype or state.device != q.device:
+    state = q.new_zeros(shape) if given is None else _alike("initial_state", given, q)
+    if state.shape != shape:
         raise FwbioError(
-            f"{tuple(state.shape)}, {state.dtype} on {state.device} does not fit",
+            f"shape {tuple(state.shape)} does not fit",
             where="initial_state",
-            mend=f"give {list(shape)}, {q.dtype} on {q.device}",
+            mend=f"give {list(shape)}",
         )
     return state.transpose(-1, -2) if form.transposed else state
 
@@ -214,8 +218,9 @@ def _spans(cu_seqlens: Tensor | None, q: Tensor) -> list[tuple[int, int]] | None
     """The start and end of each packed sequence."""
     if cu_seqlens is None:
         return None
-    ends = cu_seqlens.tolist()
-    sound = q.shape[0] == 1 and len(ends) > 1 and ends[0] == 0 and ends[-1] == q.shape[1]
+    ends = cu_seqlens.tolist() if isinstance(cu_seqlens, Tensor) else cu_seqlens
+    whole = isinstance(ends, list) and all(type(end) is int for end in ends)
+    sound = whole and q.shape[0] == 1 and len(ends) > 1 and ends[0] == 0 and ends[-1] == q.shape[1]
     if not sound or any(a > b for a, b in pairwise(ends)):
         raise FwbioError(
             f"{ends} does not divide {q.shape[1]} steps of a batch of {q.shape[0]}",
