@@ -116,6 +116,7 @@ def plan(form: NormalForm, timing: Timing, *, erase_limit: float, where: str) ->
     if form.erase is not None:
         overlap = (form.erase * form.key).sum(-1)
     _require_passive(overlap, where)
+    _require_calcium(timing, where)
     clipped = int((overlap > erase_limit).sum())
     phases, duration = _phases(form, timing)
     plasticity, predict, teach = _drives(form, timing, phases, overlap, erase_limit)
@@ -152,6 +153,16 @@ def _require_passive(overlap: np.ndarray, where: str) -> None:
             f"a write erases {worst:.3g} times the prediction, and a passive flow at most once",
             where=f"{where} substrate",
             mend="scale beta so that beta |k|^2 <= 1, or use the reference or kernel substrate",
+        )
+
+
+def _require_calcium(timing: Timing, where: str) -> None:
+    highest = -np.expm1(-timing.write / timing.tau_nmda)
+    if timing.theta_d >= highest:
+        raise FwbioError(
+            f"theta_d = {timing.theta_d:g} is never reached: calcium rises to {highest:.3g}",
+            where=f"{where} substrate",
+            mend="lower theta_d or lengthen write",
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio.errors import FwbioError, unknown_name
-from fwbio.normal_form import normal_form
+from fwbio.normal_form import normal_form, normalised
 from fwbio.program import Operands, operands
 from fwbio.record import Keep, from_run, snapshot_steps
 from fwbio.rule import Rule
@@ -107,6 +107,7 @@ def execute(
         if name not in known:
             raise unknown_name(name, known, kind="option", where=f"{substrate} substrate")
     model = config(**options)
+    _check_parameters(model, f"{substrate} substrate")
     kept = snapshot_steps(weights, given.steps)
     n = int(np.prod(given.shape))
     streams = {name: x.reshape(n, *x.shape[-2:]) for name, x in given.streams.items()}
@@ -114,10 +115,10 @@ def execute(
         given.rule, streams, xp=np, time_axis=1, writes_per_step=given.writes_per_step
     )
     done = run(form, _initial(given, n, form.write.shape[-1]), kept, model, seed, progress)
-    normalised = given.rule.terms.normaliser
+    has_normaliser = given.rule.terms.normaliser
     readout = done.readout
-    if normalised:
-        readout = readout[..., :-1] / readout[..., -1:]
+    if has_normaliser:
+        readout = normalised(readout, np)
     snapshots = done.weights.reshape(*given.shape, *done.weights.shape[1:])
     record = from_run(
         program,
@@ -125,7 +126,7 @@ def execute(
         backend=done.backend,
         readout=readout.reshape(*given.shape, given.steps, given.post),
         weights=snapshots[..., : given.post],
-        normaliser=snapshots[..., given.post] if normalised else None,
+        normaliser=snapshots[..., given.post] if has_normaliser else None,
         snapshots=kept,
         leading=given.leading,
         config=asdict(model) | {"seed": seed},
@@ -136,6 +137,23 @@ def execute(
         done.onset, dims="step", attrs={"units": "s", "long_name": "start of the step"}
     )
     return record.assign(onset=onset, **done.traces)
+
+
+def _check_parameters(model: Any, where: str) -> None:
+    """Refuse parameters that no cell could have."""
+    for name, value in asdict(model).items():
+        if isinstance(value, str) or name.startswith("v_"):
+            continue
+        if not isinstance(value, (int, float)) or not 0 < value < np.inf:
+            raise FwbioError(
+                f"{name} = {value!r} is out of range", where=where, mend="give a positive number"
+            )
+    if model.erase_limit >= 1:
+        raise FwbioError(
+            f"erase_limit = {model.erase_limit!r} would take for ever",
+            where=where,
+            mend="give a number below 1",
+        )
 
 
 def _model(substrate: str) -> tuple[type, Callable[..., Run]]:

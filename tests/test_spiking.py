@@ -1,0 +1,140 @@
+"""The spiking substrate: its cells, its gates, its noise, and its agreement with the ideal."""
+
+import numpy as np
+import pytest
+from programs import random_program
+from tolerances import TOLERANCES, assert_close, assert_expected
+
+from fwbio import FwbioError, models, record, reference, tasks
+from fwbio.models.simulation import engine
+from fwbio.models.spiking import SpikingModel
+
+FAST = {"dt": 0.5e-3, "cells_per_key": 2}
+
+
+def agreement(one, other):
+    readouts = (record.readout.values[record.scored.values].ravel() for record in (one, other))
+    return np.corrcoef(*readouts)[0, 1]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return tasks.TASKS["digits"](seed=11, trials=1, pairs=20, noise=0.3)
+
+
+@pytest.mark.parametrize("rule", ["hebb", "retnet", "mamba2", "delta", "gated_delta"])
+def test_readouts_agree_with_the_reference_on_digits(rule, digits):
+    program = models.designed(digits, rule)
+    done = models.execute(program, "spiking", seed=1)
+    assert agreement(done, reference.execute(program)) >= TOLERANCES["spiking"].value
+
+
+def test_equal_seeds_repeat_and_others_differ(rng):
+    program = random_program("delta", rng, steps=3, nonnegative=True, passive=True)
+    first, again, other = (models.execute(program, "spiking", seed=s, **FAST) for s in (3, 3, 4))
+    np.testing.assert_array_equal(first.readout, again.readout)
+    np.testing.assert_array_equal(first.weights, again.weights)
+    assert (first.weights.values != other.weights.values).any()
+
+
+def test_the_f_i_curve_inverts():
+    model = SpikingModel()
+    drive = np.linspace(0.0205, 0.15, 40)
+    assert_close(model.drive(model.rate(drive)), drive, "float64")
+    assert model.rate(np.array(0.019)) == 0
+
+
+@pytest.mark.parametrize("dt", [0.5e-3, 0.1e-3])
+def test_a_cell_fires_as_its_f_i_curve_says(dt, rng):
+    """A cell simulated on its own, its drive jittered so that spikes fall anywhere in a step."""
+    import brian2 as b2
+
+    model = SpikingModel(dt=dt)
+    drives = rng.uniform(0.022, 0.1, 200)
+    seconds = 2.0
+    with engine("numpy", dt, 0):
+        cells = b2.NeuronGroup(
+            200,
+            "dv/dt = (rest - v + drive) / tau : volt (unless refractory)\ndrive : volt",
+            threshold="v > top",
+            reset="v = bottom",
+            refractory=model.tau_refractory * b2.second,
+            method="exponential_euler",
+            namespace={
+                "rest": model.v_rest * b2.volt,
+                "top": model.v_threshold * b2.volt,
+                "bottom": model.v_reset * b2.volt,
+                "tau": model.tau_membrane * b2.second,
+            },
+        )
+        cells.drive = drives * b2.volt
+        cells.v = model.v_reset * b2.volt
+        counts = b2.SpikeMonitor(cells, record=False)
+        b2.Network(cells, counts).run(seconds * b2.second, namespace={})
+    expected = model.rate(drives)
+    fired = np.asarray(counts.count) / seconds
+    assert_expected(fired / expected, 1.0)
+
+
+def test_key_cells_fire_in_proportion_to_the_key(rng):
+    program = random_program("hebb", rng, trials=1, steps=1, pre=20, nonnegative=True, passive=True)
+    model = SpikingModel(cells_per_key=50)
+    done = models.execute(program, "spiking", cells_per_key=50)
+    key = program.key.values[0, 0]
+    largest = max(key.max(), program["query"].values.max())
+    expected = model.peak_rate * key / largest * model.write * model.cells_per_key
+    fired = np.bincount(done.pre_spike_cell.values // model.cells_per_key, minlength=20)
+    assert_expected((fired - expected) / np.sqrt(expected), 0.0)
+
+
+def test_hebbian_weights_have_the_rule_s_mean(rng):
+    """Averaged over trials and cells, the spiking weights are the reference's."""
+    single = random_program("hebb", rng, trials=1, steps=1, nonnegative=True, passive=True)
+    program = single.isel(trial=np.zeros(40, int))
+    done = models.execute(program, "spiking", seed=2)
+    expected = reference.execute(single).weights.values[0, 0]
+    for pre, post in np.ndindex(expected.shape):
+        assert_expected(done.weights.values[:, 0, pre, post], expected[pre, post])
+
+
+def test_weights_turn_over_between_spikes_and_rest_without(rng):
+    """A step that only waits multiplies every weight by the decay, spikes or not."""
+    program = random_program("mamba2", rng, trials=1, steps=2, nonnegative=True, passive=True)
+    program["beta"][:, 1] = 0.0
+    program["query"][:, 1] = 0.0
+    done = models.execute(program, "spiking", weights="all", **FAST)
+    decay = np.exp(program.log_decay.values[0, 1])
+    assert_close(done.weights.values[0, 1], decay * done.weights.values[0, 0], "turnover steps")
+
+
+def test_no_conductance_is_negative(rng):
+    program = random_program("hebb", rng, trials=1, steps=4, nonnegative=True, passive=True)
+    done = models.execute(program, "spiking", baseline=0.05, **FAST)
+    bounded = [words for words in done.attrs["approximate"] if "at a bound" in words]
+    assert bounded
+    key, value = program.key.values, program.value.values
+    largest = np.sqrt(np.einsum("ntk,ntv->nkv", key**2, value**2).max())
+    assert np.abs(done.weights.values).max() <= 2 * 0.05 * largest * (1 + 1e-9)
+
+
+def test_below_threshold_calcium_nothing_is_learned(rng):
+    program = random_program("hebb", rng, trials=1, steps=1, nonnegative=True, passive=True)
+    # calcium reaches 1 - exp(-.3 / .1) = .95 at the end of a presentation
+    with pytest.raises(FwbioError, match=r"theta_d = 0.96 .* never reached"):
+        models.execute(program, "spiking", theta_d=0.96)
+
+
+def test_the_record_shows_one_presentation(rng):
+    program = random_program("delta", rng, steps=3, nonnegative=True, passive=True)
+    done = models.execute(program, "spiking", **FAST)
+    assert record.validate(done) == []
+    assert done.time.attrs["units"] == "s"
+    start = float(done.onset[-1]) + SpikingModel().gap
+    end = start + SpikingModel().write
+    for times in (done.time, done.pre_spike_time, done.post_spike_time):
+        assert (times >= start).all()
+        assert (times < end).all()
+    assert done.g_nmda.dims == done.g_ampa.dims == ("time", "cell")
+    # the write starts below the plasticity threshold of calcium and ends above it
+    assert (done.calcium[0] < SpikingModel().theta_d).all()
+    assert (done.calcium[-1] > SpikingModel().theta_d).all()

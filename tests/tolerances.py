@@ -1,0 +1,66 @@
+"""How far apart two runs of the same program may be: one table for every test, no escape."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Bound(NamedTuple):
+    """A bound and why it is where it is."""
+
+    value: float
+    reason: str
+
+
+TOLERANCES: Mapping[str, Bound] = MappingProxyType(
+    {
+        # relative errors: at most
+        "float64": Bound(1e-12, "a few thousand roundings of 1.1e-16, in any order of summation"),
+        "float32": Bound(1e-5, "a hundred roundings of 6e-8 that don't cancel"),
+        "gradient float32": Bound(1e-5, "the backward pass rounds as the forward pass does"),
+        "bfloat16": Bound(1e-2, "three roundings of 3.9e-3 on the way in and out"),
+        "tf32": Bound(1e-3, "products of 11 significant bits: two roundings of 4.9e-4"),
+        "ode": Bound(1e-9, "the adaptive solver is asked for 1e-11 a step"),
+        "limit": Bound(1e-7, "the first term left out of the series, at arguments near 1e-8"),
+        "rate": Bound(1e-3, "first order in dt: 5.5e-4 at 0.1 ms for 20 pairs of unit keys"),
+        "gate edge": Bound(1e-5, "a step function of time, met by solver steps of at most 0.1 ms"),
+        "turnover steps": Bound(1e-6, "turnover is summed over 200 steps of a gap"),
+        # orders of convergence: distance at most
+        "order": Bound(0.05, "the next order's term is some percent of the first's"),
+        # agreement of read-outs, Pearson's r: at least
+        "spiking": Bound(0.95, "Poisson counts: .98 is usual, less for few cells"),
+        # statistics: distance in standard errors, at most
+        "standard errors": Bound(3.0, "missed by chance once in 370; the seed is fixed"),
+    }
+)
+
+
+def relative_error(actual, expected):
+    """The largest deviation, in units of the largest expected magnitude."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
+    if actual.size == 0:
+        return 0.0
+    scale = np.abs(expected).max()
+    return float(np.abs(actual - expected).max() / (scale if scale > 0 else 1.0))
+
+
+def assert_close(actual, expected, tolerance):
+    """Assert that two arrays agree to a tolerance of the table, given by name."""
+    bound = TOLERANCES[tolerance]
+    error = relative_error(actual, expected)
+    assert error <= bound.value, f"relative error {error:.2e} > {bound.value:g} ({bound.reason})"
+
+
+def assert_expected(samples, expected):
+    """Assert that independent samples have the expected mean, by their standard error."""
+    samples = np.asarray(samples, np.float64).ravel()
+    standard_error = samples.std(ddof=1) / np.sqrt(samples.size)
+    distance = abs(samples.mean() - expected) / standard_error
+    bound = TOLERANCES["standard errors"]
+    assert distance <= bound.value, (
+        f"mean {samples.mean():.6g} is {distance:.1f} standard errors from {expected:.6g}"
+        f" ({bound.reason})"
+    )
