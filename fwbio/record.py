@@ -1,7 +1,7 @@
 """What a run hands back: a dataset that names every axis and unit, checked, saved and loaded."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +21,8 @@ Keep = Literal["last", "all"] | int
 class Variable:
     """A variable of the schema: its dims after the leading ones, its unit and its name in words.
 
-    Dims in `optional` may be missing, for a rule that has no such axis.
+    Dims in `optional` may be missing, for a rule that has no such axis. A variable `of_run` is
+    made by a substrate, the others belong to the program.
     """
 
     dims: tuple[str, ...]
@@ -29,6 +30,7 @@ class Variable:
     units: str = "1"
     optional: tuple[str, ...] = ()
     logical: bool = False
+    of_run: bool = False
 
 
 SCHEMA: Mapping[str, Variable] = {
@@ -46,16 +48,26 @@ SCHEMA: Mapping[str, Variable] = {
         ("step",), "whether the step's value is one that a cue may ask for", logical=True
     ),
     "lag": Variable(("step",), "presentations since the cued pair was stored"),
-    "readout": Variable(("step", "post"), "read-out"),
-    "weights": Variable(("snapshot", "pre", "post"), "fast weights"),
-    "normaliser": Variable(("snapshot", "pre"), "summed keys that divide the read-out"),
+    "readout": Variable(("step", "post"), "read-out", of_run=True),
+    "weights": Variable(("snapshot", "pre", "post"), "fast weights", of_run=True),
+    "normaliser": Variable(
+        ("snapshot", "pre"), "summed keys that divide the read-out", of_run=True
+    ),
+    "onset": Variable(("step",), "start of the step", "s", of_run=True),
+    "pre_spike_time": Variable(("pre_spike",), "time of a key cell's spike", "s", of_run=True),
+    "pre_spike_cell": Variable(("pre_spike",), "key cell that fired", of_run=True),
+    "post_spike_time": Variable(("post_spike",), "time of a value cell's spike", "s", of_run=True),
+    "post_spike_cell": Variable(("post_spike",), "value cell that fired", of_run=True),
+    "g_nmda": Variable(("time", "cell"), "NMDA teaching trace above its pair's", of_run=True),
+    "g_ampa": Variable(("time", "cell"), "AMPA prediction above its pair's", of_run=True),
+    "calcium": Variable(("time", "cell"), "calcium, 1 being its steady value", of_run=True),
 }
 
 PROGRAM = ("key", "value", "query")
 RECORD = (*PROGRAM, "readout", "weights")
 
 
-def labelled(name: str, values: Any, dims: tuple[str, ...]) -> xr.DataArray:
+def labelled(name: str, values: Any, dims: tuple[Hashable, ...]) -> xr.DataArray:
     """Values as a variable of the schema, with its unit and name in words."""
     variable = SCHEMA[name]
     return xr.DataArray(
@@ -96,6 +108,7 @@ def from_run(
     config: Mapping[str, Any] | None = None,
     exact: Iterable[str] = (),
     approximate: Iterable[str] = (),
+    traces: Mapping[str, xr.DataArray] | None = None,
 ) -> xr.Dataset:
     """The record of a program's run.
 
@@ -111,16 +124,15 @@ def from_run(
         config: the substrate's parameters, SI units.
         exact: what in the run is exact, in words.
         approximate: what is not, in words.
+        traces: further variables of the schema that the run made.
     """
-    fresh = program.drop_dims(["snapshot", "time"], errors="ignore")
-    record = (
-        fresh.drop_vars("readout", errors="ignore")
-        .assign(
-            readout=labelled("readout", readout, (*leading, "step", "post")),
-            weights=labelled("weights", weights, (*leading, "snapshot", "pre", "post")),
-        )
-        .assign_coords(snapshot=("snapshot", snapshots))
-    )
+    made = [name for name in program.data_vars if name in SCHEMA and SCHEMA[str(name)].of_run]
+    fresh = program.drop_vars(made).drop_dims(["snapshot", "time", "cell"], errors="ignore")
+    record = fresh.assign(
+        readout=labelled("readout", readout, (*leading, "step", "post")),
+        weights=labelled("weights", weights, (*leading, "snapshot", "pre", "post")),
+        **(traces or {}),
+    ).assign_coords(snapshot=("snapshot", snapshots))
     record["snapshot"].attrs |= {"units": "1", "long_name": "step after which weights were kept"}
     if normaliser is not None:
         record["normaliser"] = labelled("normaliser", normaliser, (*leading, "snapshot", "pre"))

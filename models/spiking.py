@@ -26,6 +26,7 @@ from fwbio.models.flow import Phase, Plan, Timing, plan
 from fwbio.models.simulation import conduct, dense, engine
 from fwbio.models.substrate import Run
 from fwbio.normal_form import NormalForm
+from fwbio.record import labelled
 
 _RECEPTORS = constants("receptors")
 SIGNS = np.array([1.0, -1.0])
@@ -415,43 +416,29 @@ class _Network:
         def spikes(monitor: b2.SpikeMonitor, side: str) -> dict[str, xr.DataArray]:
             times, cells = np.asarray(monitor.t / b2.second), np.asarray(monitor.i)
             inside = (times >= start) & (times < end)
-            dim, kind = f"{side}_spike", {"pre": "key", "post": "value"}[side]
-            return {
-                f"{dim}_time": _trace(times[inside], (dim,), "s", f"time of a {kind} cell's spike"),
-                f"{dim}_cell": _trace(cells[inside], (dim,), "1", f"{kind} cell that fired"),
-            }
+            shown = {f"{side}_time": times[inside], f"{side}_cell": cells[inside]}
+            return {name: labelled(name, values, (side,)) for name, values in shown.items()}
 
         time = np.asarray(self._state.t / b2.second)
         inside = (time >= start) & (time < end)
+        state = {
+            name: np.asarray(getattr(self._state, name)).T[inside]
+            for name in ("s", "opposite_s", "ampa", "inhibition", "calcium")
+        }
+        curves = {
+            "g_nmda": state["s"] - state["opposite_s"],
+            "g_ampa": state["ampa"] - state["inhibition"],
+            "calcium": state["calcium"],
+        }
         coords = {
             "time": ("time", time[inside], {"units": "s", "long_name": "time since the start"}),
             "cell": ("cell", self._cells, {"units": "1", "long_name": "value cell"}),
         }
-        state = {
-            name: np.asarray(getattr(self._state, name)).T[inside]
-            for name in ("s", "ampa", "calcium", "inhibition", "opposite_s")
-        }
-        shapes = {
-            "g_nmda": (state["s"] - state["opposite_s"], "NMDA teaching trace above its pair's"),
-            "g_ampa": (state["ampa"] - state["inhibition"], "AMPA prediction above its pair's"),
-            "calcium": (state["calcium"], "calcium, 1 being its steady value"),
-        }
         return (
-            spikes(self._pre_spikes, "pre")
-            | spikes(self._post_spikes, "post")
+            spikes(self._pre_spikes, "pre_spike")
+            | spikes(self._post_spikes, "post_spike")
             | {
-                name: _trace(values, ("time", "cell"), "1", words, coords)
-                for name, (values, words) in shapes.items()
+                name: labelled(name, values, ("time", "cell")).assign_coords(coords)
+                for name, values in curves.items()
             }
         )
-
-
-def _trace(
-    values: np.ndarray,
-    dims: tuple[str, ...],
-    units: str,
-    long_name: str,
-    coords: dict[str, tuple] | None = None,
-) -> xr.DataArray:
-    attrs = {"units": units, "long_name": long_name}
-    return xr.DataArray(values, dims=dims, coords=coords, attrs=attrs)

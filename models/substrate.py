@@ -10,7 +10,7 @@ import xarray as xr
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.normal_form import normal_form, normalised
 from fwbio.program import Operands, operands
-from fwbio.record import Keep, from_run, snapshot_steps
+from fwbio.record import Keep, from_run, labelled, snapshot_steps
 from fwbio.rule import Rule
 
 SUBSTRATES = ("rate", "spiking")
@@ -120,7 +120,7 @@ def execute(
     if has_normaliser:
         readout = normalised(readout, np)
     snapshots = done.weights.reshape(*given.shape, *done.weights.shape[1:])
-    record = from_run(
+    return from_run(
         program,
         substrate=substrate,
         backend=done.backend,
@@ -132,11 +132,8 @@ def execute(
         config=asdict(model) | {"seed": seed},
         exact=done.exact,
         approximate=done.approximate,
+        traces={"onset": labelled("onset", done.onset, ("step",)), **done.traces},
     )
-    onset = xr.DataArray(
-        done.onset, dims="step", attrs={"units": "s", "long_name": "start of the step"}
-    )
-    return record.assign(onset=onset, **done.traces)
 
 
 def _check_parameters(model: Any, where: str) -> None:

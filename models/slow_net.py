@@ -1,0 +1,360 @@
+"""The trained programmer: a slow net that emits the streams of a rule from an episode's raw items.
+
+`fwbio.models.train` trains it. Its keys are rates, so that synapses can carry what it programs.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, normalize, relu, softplus
+
+from fwbio.errors import FwbioError, unknown_name
+from fwbio.models.programmer import assemble
+from fwbio.record import versions
+from fwbio.rule import Rule
+from fwbio.rules import RULES, resolve
+from fwbio.tasks import TASKS
+
+FORMAT = "fwbio trained programmer 1"
+INITIAL_TIME_CONSTANT = 32.0
+INITIAL_STRENGTH = 0.7
+SILENT = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What a trained programmer is trained on and how: equal configs give equal programmers.
+
+    Args:
+        rule: the rule it programs, by name.
+        task: a task of `fwbio.tasks.TASKS`; of one with splits, the training split trains and the
+            validation split chooses.
+        pairs: pairs of an episode; noise: of its cues, as the task defines it; gap: empty steps
+            between them.
+        keys: key channels K; values: value channels V.
+        hidden: units of each of the two hidden layers.
+        substeps: writes of a step, for rules with substeps.
+        key_noise: standard deviation of the noise on each rate while training, relative to it.
+        batch: episodes a gradient step; steps: gradient steps an epoch; epochs: at most so many.
+        validation: batches of validation episodes after each epoch, the same every time.
+        patience: epochs without a lower validation loss before training stops.
+        learning_rate: peak step size of Adam, after a warm-up of one tenth of all steps and before
+            a cosine descent to zero.
+        seed: of the initial weights, the episodes and the noise.
+
+    Raises:
+        FwbioError: an unknown rule or task, or a number out of its range.
+    """
+
+    rule: str = "delta"
+    task: str = "digits"
+    pairs: int = 20
+    noise: float = 0.3
+    gap: int = 0
+    keys: int = 128
+    values: int = 64
+    hidden: int = 256
+    substeps: int = 2
+    key_noise: float = 0.2
+    regression: float = 0.0
+    batch: int = 24
+    steps: int = 25
+    epochs: int = 16
+    validation: int = 4
+    patience: int = 4
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rule", resolve(self.rule).name)
+        if self.task not in TASKS:
+            raise unknown_name(self.task, TASKS, kind="task", where="TrainingConfig.task")
+        for field in fields(self):
+            if field.type is str:
+                continue
+            value = getattr(self, field.name)
+            may_be_zero = field.name in {"noise", "gap", "key_noise", "regression", "seed"}
+            kind = int if field.type is int else (int, float)
+            sound = isinstance(value, kind) and not isinstance(value, bool)
+            if not sound or not (0 if may_be_zero else 1e-12) <= value < math.inf:
+                number = "a whole number" if field.type is int else "a number"
+                raise FwbioError(
+                    f"{field.name} = {value!r} is out of range",
+                    where="TrainingConfig",
+                    mend=f"give {number} {'from 0 up' if may_be_zero else 'above 0'}",
+                )
+
+    @property
+    def name(self) -> str:
+        """The rule and a short hash of every field: the stem of the checkpoint's file name."""
+        text = json.dumps([FORMAT, asdict(self)], sort_keys=True)
+        return f"{self.rule}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def inputs(episode: xr.Dataset, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What the slow net is shown: stimulus (the item, or the cue), content and the two masks.
+
+    Args:
+        episode: as a task of `fwbio.tasks.TASKS` makes it.
+        dtype: of stimulus and content (trial, step, feature); `writes` and `scored` (trial, step)
+            are true or false.
+    """
+    scored = torch.tensor(episode.scored.values)
+    return {
+        "stimulus": torch.tensor(episode.item.values + episode.cue.values, dtype=dtype),
+        "content": torch.tensor(episode.content.values, dtype=dtype),
+        "writes": torch.tensor(episode.writes.values).expand_as(scored),
+        "scored": scored,
+    }
+
+
+class SlowNet(nn.Module):
+    """The net that emits every stream a rule declares.
+
+        h = relu(A (x - x0));  g = relu(B (c - c0));  rate(a) = relu(a) / |relu(a)|
+        key = query = rate(C h);  value = D g / |D g|;  gates from [h, g]
+
+    with item or cue x and content c. Keys and queries come from the same weights; of n writes a
+    step, the last is the pair's and the query's. Gates: log_decay = log sigmoid, beta and erase
+    = sigmoid, erase_key = rate; beta of an implicit or exact step, which any strength leaves
+    stable, is softplus. So 0 <= beta |k|^2 < 1 explicitly: what a passive synapse can do. A rule
+    whose decay is a constant unless given has one learned constant.
+
+    Args:
+        config: its sizes and the rule that it programs.
+        item_baseline: x0, the mean training item (item_feature,).
+        content_baseline: c0, the mean training content (content_feature,).
+    """
+
+    item_baseline: Tensor
+    content_baseline: Tensor
+
+    def __init__(
+        self, config: TrainingConfig, item_baseline: Tensor, content_baseline: Tensor
+    ) -> None:
+        super().__init__()
+        self.rule = RULES[config.rule]
+        self.key_noise = config.key_noise
+        writes = config.substeps if self.rule.terms.substeps else 1
+        self.sizes = {"substep": writes, "pre": config.keys, "post": config.values}
+        self.register_buffer("item_baseline", item_baseline.float())
+        self.register_buffer("content_baseline", content_baseline.float())
+        self.item_layer = nn.Linear(len(item_baseline), config.hidden)
+        self.content_layer = nn.Linear(len(content_baseline), config.hidden)
+        self.key_head = nn.Linear(config.hidden, writes * config.keys)
+        self.value_head = nn.Linear(config.hidden, writes * config.values)
+        self.gate_heads = nn.ModuleDict(
+            {name: self._gate_head(name, 2 * config.hidden) for name in self.rule.streams}
+        )
+
+    def forward(
+        self,
+        stimulus: Tensor,
+        content: Tensor,
+        writes: Tensor,
+        scored: Tensor,
+        *,
+        noise: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """The streams of episodes, by name.
+
+        Args:
+            stimulus: the item or the cue of each step [B, T, items].
+            content: the content bound to the item [B, T, contents].
+            writes: whether the step presents a pair [B, T].
+            scored: whether the step presents a cue [B, T].
+            noise: where the noise of the rates comes from, for training.
+
+        Returns:
+            key [B, T, n, K], value [B, T, n, V], query [B, T, K], and each gate
+            [B, T, ...its dims]; key, value and beta are 0 where nothing is written, the query
+            where nothing is asked.
+        """
+        contrast = (stimulus - self.item_baseline) * (writes | scored)[..., None]
+        seen = relu(self.item_layer(contrast))
+        taught = relu(self.content_layer((content - self.content_baseline) * writes[..., None]))
+        shape = (self.sizes["substep"], -1)
+        rates = _rates(self.key_head(seen).unflatten(-1, shape))
+        if noise is not None:
+            factor = 1 + self.key_noise * torch.randn(rates.shape, generator=noise)
+            rates = rates * factor.clamp_min(0)
+        if self.rule.terms.feature == "elu_plus_one":
+            rates = rates.clamp_min(SILENT).log()
+        value = normalize(self.value_head(taught).unflatten(-1, shape), dim=-1)
+        streams = {
+            "key": rates * writes[..., None, None],
+            "value": value * writes[..., None, None],
+            "query": rates[..., -1, :] * scored[..., None],
+        }
+        both = torch.cat([seen, taught], -1)
+        for name, head in self.gate_heads.items():
+            dims = self.rule.streams[name].dims[1:]
+            gate = self._squash(name)(head(both))
+            gate = gate.unflatten(-1, [self.sizes[d] for d in dims]) if dims else gate[..., 0]
+            if name == "beta":
+                gate = gate * writes.reshape(*writes.shape, *[1] * len(dims))
+            streams[name] = gate
+        return streams
+
+    def _gate_head(self, name: str, features: int) -> nn.Module:
+        width = math.prod(self.sizes[d] for d in self.rule.streams[name].dims[1:])
+        if name == "log_decay" and self.rule.default_decay_offset is not None:
+            return _Constant(math.log(math.expm1(self.rule.default_decay_offset * math.log(2))))
+        head = nn.Linear(features, width)
+        if name != "erase_key":
+            start = (
+                math.exp(-1 / INITIAL_TIME_CONSTANT) if name == "log_decay" else INITIAL_STRENGTH
+            )
+            nn.init.zeros_(head.weight)
+            nn.init.constant_(head.bias, math.log(start / (1 - start)))
+        return head
+
+    def _squash(self, name: str) -> Callable[[Tensor], Tensor]:
+        if name == "beta" and self.rule.terms.solve != "explicit":
+            return softplus
+        return {"log_decay": logsigmoid, "erase_key": _rates}.get(name, torch.sigmoid)
+
+
+class _Constant(nn.Module):
+    """One learned number, whatever is shown."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.tensor([start]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.bias.expand(*features.shape[:-1], 1)
+
+
+def _rates(drive: Tensor) -> Tensor:
+    return normalize(relu(drive), dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedProgrammer:
+    """A programmer whose slow net was trained for one rule.
+
+    Args:
+        net: the slow net, in float64.
+        config: what it was trained on and how.
+        history: of each epoch, its losses and its validation accuracy.
+        checkpoint: the name of the file that holds it.
+    """
+
+    net: SlowNet
+    config: TrainingConfig
+    history: tuple[Mapping[str, float], ...]
+    checkpoint: str
+
+    def __call__(self, episode: xr.Dataset, rule: Rule | str) -> xr.Dataset:
+        """The program that the slow net gives an episode.
+
+        Args:
+            episode: as a task of `fwbio.tasks.TASKS` makes it, items and contents as wide as those
+                it was trained on.
+            rule: the rule it was trained for, or its name.
+
+        Raises:
+            FwbioError: another rule, or items or contents of another size.
+        """
+        rule = resolve(rule)
+        if rule != self.net.rule:
+            raise FwbioError(
+                f"it was trained to program {self.config.rule!r}, not {rule.name!r}",
+                where=f"trained programmer {self.checkpoint}",
+                mend=f"train one for {rule.name!r}",
+            )
+        for kind in ("item", "content"):
+            trained = len(getattr(self.net, f"{kind}_baseline"))
+            shown = episode.sizes[f"{kind}_feature"]
+            if shown != trained:
+                raise FwbioError(
+                    f"{kind}s of {shown} features, where it was trained on {trained}",
+                    where=f"trained programmer {self.checkpoint}",
+                    mend=f"give episodes of the task {self.config.task!r}, or train one on these",
+                )
+        with torch.no_grad():
+            emitted = self.net(**inputs(episode, torch.float64))
+        streams = {name: stream.numpy() for name, stream in emitted.items()}
+        if not rule.terms.substeps:
+            streams |= {name: streams[name][..., 0, :] for name in ("key", "value")}
+        return assemble(
+            episode,
+            rule,
+            key=streams.pop("key"),
+            value=streams.pop("value"),
+            query=streams.pop("query"),
+            gates=streams,
+            programmer="trained",
+            config={"checkpoint": self.checkpoint, "training": asdict(self.config)},
+        )
+
+
+def save(
+    path: Path, config: TrainingConfig, state: Mapping[str, Tensor], history: list[dict[str, float]]
+) -> None:
+    """Write a trained slow net as plain data and tensors, for `load` to read."""
+    content = {
+        "format": FORMAT,
+        "config": asdict(config),
+        "versions": versions(),
+        "history": history,
+        "state": dict(state),
+    }
+    torch.save(content, path)
+
+
+def load(path: str | Path) -> TrainedProgrammer:
+    """Read what `fwbio.models.train.train` wrote. Nothing in the file is executed.
+
+    Raises:
+        FwbioError: there is no such file, it is cut short, or it holds something else.
+    """
+    path = Path(path)
+    content = read_torch_file(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FwbioError(
+            "it holds no trained programmer of this version",
+            where=str(path),
+            mend="name a file that `train` wrote, or train anew",
+        )
+    try:
+        config, state = TrainingConfig(**content["config"]), content["state"]
+        with torch.random.fork_rng(devices=[]):
+            net = SlowNet(config, state["item_baseline"], state["content_baseline"])
+        net.load_state_dict(state)
+        history = tuple(content["history"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FwbioError(
+            f"its parts don't fit together ({str(error).splitlines()[0]})",
+            where=str(path),
+            mend="delete it and train anew",
+        ) from error
+    net.requires_grad_(False).double().eval()
+    return TrainedProgrammer(net=net, config=config, history=history, checkpoint=path.name)
+
+
+def read_torch_file(path: Path) -> Any:
+    """What a file of torch holds, plain data and tensors only.
+
+    Raises:
+        FwbioError: there is no such file, or it is not (or no longer) a whole one.
+    """
+    if not path.is_file():
+        raise FwbioError("there is no such file", where=str(path), mend="check the name")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load fails in as many ways as files do
+        raise FwbioError(
+            f"not a whole checkpoint ({type(error).__name__})",
+            where=str(path),
+            mend="delete it and train anew; a file cut short can't be mended",
+        ) from error
