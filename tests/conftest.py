@@ -1,0 +1,36 @@
+"""Strict numerics, and random numbers whose seed a failure tells."""
+
+import os
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+SEED = "FWBIO_TEST_SEED"
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True)  # which also fills uninitialised memory with NaN
+
+
+@pytest.fixture
+def seed(request):
+    """The test's own seed: its node id's checksum, unless the environment overrides it."""
+    chosen = int(os.environ.get(SEED, zlib.crc32(request.node.nodeid.encode())))
+    request.node.user_properties.append(("seed", chosen))
+    return chosen
+
+
+@pytest.fixture
+def rng(seed):
+    return np.random.default_rng(seed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    seeds = [value for name, value in item.user_properties if name == "seed"]
+    if report.failed and seeds:
+        report.sections.append(("Random numbers", f"seed {seeds[0]}; rerun with {SEED}={seeds[0]}"))
+    return report
