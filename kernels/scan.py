@@ -21,12 +21,13 @@ Run = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 BACKENDS: Mapping[str, Run] = MappingProxyType({"recurrent": recurrent.run})
 
 
-def unsupported(rule: Rule, backend: str = "auto") -> str | None:
+def unsupported(rule: Rule | str, backend: str = "auto") -> str | None:
     """Why a backend does not run a rule, in words, or None where it does.
 
     Raises:
-        FwbioError: there is no such backend.
+        FwbioError: there is no such rule or backend.
     """
+    resolve(rule)
     _backend(backend)
     return None
 
