@@ -111,6 +111,7 @@ def _several(option: str, known: Sequence[str], default: Sequence[str], what: st
 
 
 @click.group(
+    "fwbio",
     cls=OneLineGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -285,28 +286,24 @@ def _print_ledger(ledger: list[dict[str, str]]) -> None:
 def _print_summary(tree: Any, written: Path) -> None:
     from rich.table import Table
 
-    from fwbio.analyses.report import number
+    from fwbio.analyses.words import number
 
     console = _console()
-    frame = summary(tree).set_index(["programmer", "rule", "substrate", "metric"])["value"]
-    metrics = (
-        "trials",
-        "recall_accuracy",
-        "recall_accuracy_se",
-        "readout_agreement",
-        "weight_agreement",
-        "relative_error",
-    )
+    metrics = {
+        "recall_accuracy": "recall accuracy",
+        "recall_accuracy_se": "± se",
+        "readout_agreement": "read-out r",
+        "weight_agreement": "weight cosine",
+        "relative_error": "relative error",
+    }
     shown = Table()
     for column in ("programmer", "rule", "substrate"):
         shown.add_column(column, no_wrap=True)
-    for metric in metrics:
-        shown.add_column(metric.replace("_", " "), justify="right")
-    cases = list(dict.fromkeys(key[:3] for key in frame.index))
-    for programmer, rule, substrate in cases:
-        row = frame[programmer][rule][substrate]
-        numbers = [str(int(row["trials"])), *(number(row[m]) for m in metrics[1:])]
-        shown.add_row(programmer, rule, substrate, *numbers)
+    for column in ("trials", *metrics.values()):
+        shown.add_column(column, justify="right")
+    for case, rows in summary(tree).groupby(["programmer", "rule", "substrate"], sort=False):
+        values = rows.set_index("metric")["value"]
+        shown.add_row(*case, f"{values['trials']:g}", *(number(values[m]) for m in metrics))
     console.print(shown)
     _print_ledger(tree.attrs["ledger"])
     click.echo(f"report: {written}")

@@ -234,7 +234,8 @@ def summary(tree: xr.DataTree) -> pd.DataFrame:
         FwbioError: the tree is not a comparison.
     """
     require_comparison(tree, where="comparison")
-    return tree["summary"].to_dataset().to_dataframe()[list(COLUMNS)].reset_index(drop=True)
+    frame = tree["summary"].to_dataset().to_dataframe()[list(COLUMNS)].reset_index(drop=True)
+    return frame.astype(dict.fromkeys(frame.select_dtypes(exclude="number"), str))
 
 
 def require_comparison(tree: xr.DataTree | xr.Dataset, *, where: str) -> xr.DataTree:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fwbio.analyses import plots
 from fwbio.analyses.compare import require_comparison, summary
 from fwbio.analyses.recall import recall_by_lag
+from fwbio.analyses.words import listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,34 +95,45 @@ class Records:
         for s in self.substrates:
             n = max(r.sizes["trial"] for key, r in self.records.items() if key[1] == s)
             counts.setdefault(n, []).append(s)
-        ran = [f"{_listed(names)} {n}" for n, names in counts.items()]
+        ran = [f"{listed(names)} {n}" for n, names in counts.items()]
         return f"Trials: {', '.join(ran)}" + (", the first ones." if len(ran) > 1 else ".")
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _not_run(ax: Axes) -> None:
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, "not run", ha="center", transform=ax.transAxes)
 
 
 def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def _legend(figure: Figure, *, columns: int) -> None:
+    """One legend below all panels: substrates first, then what else there is."""
+    shown = {
+        label: handle
+        for ax in figure.axes
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    order = list(plots.COLOURS)
+    labels = sorted(
+        shown,
+        key=lambda label: [label.startswith(s + " (") or label == s for s in order],
+        reverse=True,
+    )
+    figure.legend(
+        [shown[label] for label in labels],
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+    )
+
+
 def _recall(table: Records) -> Drawing:
     programmers = table.programmers
-    figure = _figure(max(4.2, 1.6 + len(table.rules)) * len(programmers), 4.2)
+    figure = _figure(max(5.5, (1.6 + len(table.rules)) * len(programmers)), 4.4)
     axes = figure.subplots(1, len(programmers), sharey=True, squeeze=False)[0]
     frame = summary(table.tree)
     for programmer, ax in zip(programmers, axes, strict=True):
         plots.recall(frame, programmer, ax)
-    for ax in axes[1:]:
-        ax.set_ylabel("")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        ax.label_outer()
+    _legend(figure, columns=2 if len(programmers) == 1 else 3)
     best = frame[frame.metric == "recall_accuracy"].sort_values("value").iloc[-1]
     return Drawing(
         name="recall",
@@ -148,12 +159,7 @@ def _lag(table: Records) -> Drawing:
             plots.recall_by_lag(curves, ax)
             ax.set_title(f"{programmer}, {rule}", fontsize=9)
             ax.label_outer()
-    shown = {
-        label: handle
-        for ax in figure.axes
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False)
+    _legend(figure, columns=4)
     return Drawing(
         name="lag",
         title="Recall against age",
@@ -188,15 +194,12 @@ def _episode(table: Records, programmer: str) -> Drawing:
 
 
 def _weights(table: Records, programmer: str) -> Drawing:
-    figure = _figure(1.75 * len(table.substrates) + 1.2, 2.1 * len(table.rules) + 0.4)
+    figure = _figure(1.75 * len(table.substrates) + 1.2, 2.3 * len(table.rules))
     grid = figure.subplots(len(table.rules), len(table.substrates), squeeze=False)
     for rule, row in zip(table.rules, grid, strict=True):
         records = table.of(programmer, rule)
-        ran = [ax for s, ax in zip(table.substrates, row, strict=True) if s in records]
-        for ax in set(row) - set(ran):
-            _not_run(ax)
-        plots.weights(records, ran)
-        ran[0].set_ylabel(f"{rule}\npre (cell)")
+        plots.weights({s: records.get(s) for s in table.substrates}, row)
+        row[0].set_ylabel(f"{rule}\npre (cell)")
     return Drawing(
         name=f"weights_{programmer}",
         title=f"Final fast weights, {programmer} programmer",
@@ -209,18 +212,16 @@ def _weights(table: Records, programmer: str) -> Drawing:
 
 def _agreement(table: Records, programmer: str) -> Drawing:
     others = [s for s in table.substrates if s != "reference"]
-    figure = _figure(2.5 * len(others) + 0.5, 2.3 * len(table.rules) + 0.2)
+    figure = _figure(2.5 * len(others) + 0.5, 2.6 * len(table.rules))
     grid = figure.subplots(len(table.rules), len(others), squeeze=False)
     for rule, row in zip(table.rules, grid, strict=True):
         records = table.of(programmer, rule)
         for substrate, ax in zip(others, row, strict=True):
             if substrate not in records:
-                _not_run(ax)
+                plots.not_run(ax)
                 continue
             plots.agreement(records[substrate], records["reference"], ax)
             ax.set_title(rule, fontsize=9)
-            if rule != table.rules[-1]:
-                ax.set_xlabel("")
     return Drawing(
         name=f"agreement_{programmer}",
         title=f"Agreement with the reference, {programmer} programmer",

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from fwbio.analyses.agreement import readout_agreement, scored_readouts
 from fwbio.analyses.recall import nearest_stored, recall_hits, shown_value
+from fwbio.analyses.words import number, plural
 from fwbio.errors import FwbioError
 
 COLOURS: Mapping[str, str] = MappingProxyType(
@@ -26,12 +27,13 @@ MARKERS: Mapping[str, str] = MappingProxyType(
 )
 SPIKE, AMPA, NMDA = "#333333", "#E69F00", "#CC79A7"
 FAINT = "#888888"
+SAME_TRIALS = "reference on the same trials"
 
 
 def recall(summary: pd.DataFrame, programmer: str, ax: Axes) -> Axes:
     """Recall accuracy by rule and substrate, with standard errors over trials and chance.
 
-    A dash across each point marks what the reference recalls on the same trials.
+    A dash across a point of fewer trials marks what the reference recalls on those.
 
     Args:
         summary: as `fwbio.analyses.summary` makes it.
@@ -52,19 +54,18 @@ def recall(summary: pd.DataFrame, programmer: str, ax: Axes) -> Axes:
             yerr=points.get("recall_accuracy_se"),
             fmt=MARKERS[substrate],
             color=COLOURS[substrate],
-            label=f"{substrate} ({_plural(int(points.trials.iloc[0]), 'trial')})",
+            label=f"{substrate} ({plural(int(points.trials.iloc[0]), 'trial')})",
             capsize=3,
             markersize=6,
         )
-        if substrate != "reference":
-            ax.plot(
-                [rules.index(rule) + offset for rule in here],
+        if points.trials.max() < table.trials.max():
+            ax.hlines(
                 points.reference_accuracy,
-                linestyle="",
-                marker="_",
-                markersize=13,
+                [rules.index(rule) + offset - 0.07 for rule in here],
+                [rules.index(rule) + offset + 0.07 for rule in here],
                 color=COLOURS["reference"],
-                label="reference on the same trials" if i == len(substrates) - 1 else None,
+                linewidth=1.2,
+                label=SAME_TRIALS,
             )
     chance = table.chance_level.mean()
     ax.axhline(chance, color=FAINT, linestyle="--", linewidth=1, label=f"chance ({chance:.3g})")
@@ -162,31 +163,35 @@ def episode(
 
 
 def weights(
-    records: Mapping[str, xr.Dataset], axes: Sequence[Axes], *, trial: int = 0
+    records: Mapping[str, xr.Dataset | None], axes: Sequence[Axes], *, trial: int = 0
 ) -> Sequence[Axes]:
     """The final weights of runs of one program, side by side on one colour scale.
 
     The scale ends at the 99.5th percentile of the weights' sizes.
 
     Args:
-        records: substrate to record.
-        axes: where to draw, one each; a colour bar is added to the last.
+        records: substrate to record, or to None where it was not run.
+        axes: where to draw, one each; a colour bar is added beside the last.
         trial: which trial.
     """
     finals = {
         name: record.weights.isel(snapshot=-1, trial=trial).transpose("pre", "post")
         for name, record in records.items()
+        if record is not None
     }
     sizes = np.concatenate([np.abs(final.values).ravel() for final in finals.values()])
     top = float(np.percentile(sizes, 99.5)) or 1.0
-    for (name, final), ax in zip(finals.items(), axes, strict=True):
+    for name, ax in zip(records, axes, strict=True):
+        ax.set_title(name, color=COLOURS.get(name, "black"), fontsize=9)
+        if name not in finals:
+            not_run(ax)
+            continue
+        final = finals[name]
         image = ax.imshow(
             final, cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto", interpolation="nearest"
         )
-        ax.set_title(name, color=COLOURS.get(name, "black"), fontsize=9)
         ax.set_xlabel("post (cell)")
-        ax.set_ylabel("pre (cell)")
-        ax.label_outer()
+        ax.set_ylabel("pre (cell)" if ax is axes[0] else "")
     units = next(iter(finals.values())).attrs.get("units", "1")
     label = "weight" if units == "1" else f"weight ({units})"
     axes[0].figure.colorbar(
@@ -227,7 +232,7 @@ def agreement(record: xr.Dataset, reference: xr.Dataset, ax: Axes, *, points: in
     ax.set_xlabel("reference read-out")
     ax.set_ylabel(f"{substrate} read-out")
     r = readout_agreement(record, reference)
-    ax.text(0.04, 0.96, f"r = {_shown(r)}", transform=ax.transAxes, va="top", fontsize=9)
+    ax.text(0.04, 0.96, f"r = {number(r)}", transform=ax.transAxes, va="top", fontsize=9)
     return _open(ax)
 
 
@@ -274,12 +279,20 @@ def traces(record: xr.Dataset, figure: Figure | SubFigure) -> list[Axes]:
         for i, line in enumerate(lines):
             line.set_alpha(1 - 0.7 * i / max(len(lines), 1))
         units = record[name].attrs.get("units", "1")
-        ax.set_ylabel(f"g {title}\n({'dimensionless' if units == '1' else units})")
+        ax.set_title(record[name].attrs.get("long_name", ""), fontsize=8, loc="left")
+        ax.set_ylabel(f"{title}\n({'dimensionless' if units == '1' else units})")
     for ax in axes:
         _open(ax)
     axes[-1].set_xlabel("time (s)")
     figure.align_ylabels(axes)
     return list(axes)
+
+
+def not_run(ax: Axes) -> Axes:
+    """Leave the place of a run that there is none of empty, and say so."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "not run", ha="center", color=FAINT, transform=ax.transAxes)
+    return ax
 
 
 def has_traces(record: xr.Dataset) -> bool:
@@ -326,15 +339,3 @@ def _bare(ax: Axes) -> None:
 def _open(ax: Axes) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     return ax
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _shown(r: float) -> str:
-    """A correlation with as many digits as it takes to tell it from 1."""
-    if np.isnan(r):
-        return "undefined"
-    digits = int(np.clip(np.ceil(-np.log10(max(1 - r, 1e-16))) + 1, 2, 6))
-    return "1" if 1 - r < 1e-6 else f"{r:.{digits}f}"

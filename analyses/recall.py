@@ -38,7 +38,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         a: (.., n).
         b: (.., n), broadcast against `a`.
     """
-    return (_unit(a) * _unit(b)).sum(-1)
+    return np.clip((_unit(a) * _unit(b)).sum(-1), -1, 1)
 
 
 def projection(readout: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from fwbio.analyses.compare import METRICS, PROGRAMMERS, require_comparison, sum
 from fwbio.analyses.figures import Drawing, Records
 from fwbio.analyses.plots import COLOURS
 from fwbio.analyses.substrates import SUBSTRATES
+from fwbio.analyses.words import number
 from fwbio.rules import RULES
 from fwbio.tasks import TASKS
 
@@ -81,48 +82,41 @@ def render(tree: xr.DataTree, images: Mapping[str, bytes], drawings: list[Drawin
     )
 
 
-def number(value: float) -> str:
-    """A metric as people read it: three decimals, more where they tell it from 1, else an exponent.
-
-    >>> [number(x) for x in (0.25, 0.99987, 1.0, 1.2e-7)]
-    ['0.250', '0.99987', '1', '1.2e-07']
-    """
-    if np.isnan(value):
-        return "–"
-    if 0.9995 <= value < 1 - 1e-6:
-        return f"{value:.{int(np.ceil(-np.log10(1 - value))) + 1}f}"
-    return f"{value:.3f}" if 0.001 <= abs(value) < 0.9995 else f"{value:.2g}"
+def _runs(frame: pd.DataFrame, programmer: str) -> dict[tuple[str, str], pd.Series]:
+    """Metric to value of every run of a programmer's, by rule and substrate."""
+    mine = frame[frame.programmer == programmer]
+    grouped = mine.groupby(["rule", "substrate"], sort=False)
+    return {case: rows.set_index("metric")["value"] for case, rows in grouped}
 
 
 def _cells(frame: pd.DataFrame, programmer: str, table: Records) -> dict[str, dict[str, Any]]:
     """Rule to substrate to what a cell of the summary says; None where nothing was run."""
-    mine = frame[frame.programmer == programmer]
-    values = mine.set_index(["rule", "substrate", "metric"])["value"]
+    runs = _runs(frame, programmer)
 
-    def cell(rule: str, substrate: str) -> dict[str, str] | None:
-        if (rule, substrate, "recall_accuracy") not in values.index:
+    def cell(values: pd.Series | None) -> dict[str, str] | None:
+        if values is None:
             return None
-        here = values[rule][substrate]
-        error = here["recall_accuracy_se"]
+        error = values["recall_accuracy_se"]
         return {
-            "accuracy": f"{here['recall_accuracy']:.2f}",
+            "accuracy": f"{values['recall_accuracy']:.2f}",
             "error": "" if np.isnan(error) else f"± {error:.2f}",
-            "same_trials": f"{here['reference_accuracy']:.2f}",
-            "agreement": number(here["readout_agreement"]),
+            "same_trials": f"{values['reference_accuracy']:.2f}",
+            "agreement": number(values["readout_agreement"]),
         }
 
-    return {rule: {s: cell(rule, s) for s in table.substrates} for rule in table.rules}
+    return {rule: {s: cell(runs.get((rule, s))) for s in table.substrates} for rule in table.rules}
 
 
 def _details(frame: pd.DataFrame, programmer: str) -> list[dict[str, str]]:
     """One row a rule and substrate, every metric as text."""
-    mine = frame[frame.programmer == programmer]
-    wide = mine.pivot_table(
-        index=["rule", "substrate"], columns="metric", values="value", sort=False, dropna=False
-    ).dropna(how="all")
     return [
-        {"rule": rule, "substrate": substrate, **{m: number(row[m]) for m in METRICS if m in row}}
-        for (rule, substrate), row in wide.iterrows()
+        {
+            "rule": rule,
+            "substrate": substrate,
+            **{metric: number(value) for metric, value in values.items()},
+            "trials": f"{values['trials']:g}",
+        }
+        for (rule, substrate), values in _runs(frame, programmer).items()
     ]
 
 

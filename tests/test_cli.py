@@ -1,0 +1,248 @@
+"""The command line: what it writes, and one line for every mistake."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from fwbio import RULES, __version__, analyses, record
+from fwbio.analyses import cli
+
+SMALL = ["--programmers", "designed", "--pairs", "3", "--trials", "2", "--rules", "delta"]
+QUICK = [*SMALL, "--substrates", "reference,kernel"]
+
+
+def run(*words):
+    return CliRunner().invoke(cli.main, [str(word) for word in words])
+
+
+def told(result, code=2):
+    """The one line of a mistake."""
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("fwbio: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    result = run("compare", *QUICK, "--out", folder)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    assert f"report: {folder / 'report.html'}" in result.stdout
+    return folder
+
+
+def test_compare_writes_everything(results):
+    names = {"comparison.nc", "summary.csv", "figures", "report.html"}
+    assert {path.name for path in results.iterdir()} == names
+    config = record.load(results / "comparison.nc").attrs["config"]
+    assert (config["pairs"], config["trials"], config["rules"]) == (3, 2, ["delta"])
+    assert {path.suffix for path in (results / "figures").iterdir()} == {".png"}
+
+
+def test_the_command_in_the_record_repeats_it(results, tmp_path):
+    command = record.load(results / "comparison.nc").attrs["command"]
+    assert run(*command.replace("DIR", str(tmp_path)).split()[1:]).exit_code == 0
+    assert (tmp_path / "summary.csv").read_bytes() == (results / "summary.csv").read_bytes()
+
+
+def test_report_makes_them_again(results, tmp_path):
+    result = run("report", results / "comparison.nc", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    for name in ("summary.csv", "report.html"):
+        assert (tmp_path / name).read_bytes() == (results / name).read_bytes()
+    assert not (tmp_path / "comparison.nc").exists()
+
+
+def test_names_are_given_by_comma_or_by_repetition(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(cli, "compare", lambda **settings: asked.append(settings))
+    monkeypatch.setattr(cli, "write", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(cli, "_print_summary", lambda *_: None)
+    for words in (["--rules", "hebb, delta"], ["--rules", "hebb", "--rules", "delta"]):
+        sizes = ["--size", "pre=12", "--size", "keys=sparse", "--size", "active=0.2"]
+        assert run("compare", *words, *sizes, "--out", tmp_path).exit_code == 0
+    for settings in asked:
+        assert settings["rules"] == ("hebb", "delta")
+        assert settings["sizes"] == {"pre": 12, "keys": "sparse", "active": 0.2}
+        assert settings["checkpoints"] == tmp_path / "programmers"
+    defaults = {"task": "digits", "pairs": 20, "noise": 0.3, "trials": 64, "synaptic_trials": 4}
+    assert defaults.items() <= asked[0].items()
+    assert asked[0]["substrates"] == ("reference", "kernel", "rate", "spiking")
+
+
+def test_rules_are_listed_for_people():
+    result = run("rules")
+    assert result.exit_code == 0
+    for rule in RULES:
+        assert rule in result.stdout
+    assert "10.1162/neco.1992.4.1.131" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= cli.PIPED_WIDTH
+
+
+def test_rules_are_listed_for_programs():
+    table = json.loads(run("rules", "--json", "--kernel").stdout)
+    assert [row["name"] for row in table] == list(RULES)
+    assert all(row["equation"] == RULES[row["name"]].equation for row in table)
+    assert all(row["unsupported"]["reference"] is None for row in table)
+    oja = next(row["unsupported"] for row in table if row["name"] == "oja")
+    assert oja["kernel"] is None
+    assert len(oja["rate"]) > 10
+
+
+@pytest.mark.parametrize("words", [(), ("rules",), ("compare",), ("report",), ("train",)])
+def test_help_has_an_example(words):
+    result = run(*words, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+    assert "  fwbio " in result.stdout
+
+
+def test_version_and_no_command():
+    assert __version__ in run("--version").stdout
+    assert "Usage: fwbio" in run().stdout
+    assert run().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["compar"], "command line: No such command 'compar'"),
+        (["compare"], "compare: Missing option '--out'; see `fwbio compare --help`"),
+        (["compare", "--rulez", "x"], "compare: No such option '--rulez'"),
+        (["compare", "extra", "--out", "o"], "compare: Got unexpected extra argument (extra)"),
+        (["compare", "--pairs", "x", "--out", "o"], "compare --pairs: 'x' is not a valid integer"),
+        (["compare", "--size", "pre", "--out", "o"], "compare --size: 'pre' is not NAME=VALUE"),
+        (["compare", "--rules", "delt"], "rules: there is no rule called 'delt'; did you mean"),
+        (["compare", "--task", "digit"], "task: there is no task called 'digit'"),
+        (["compare", "--substrates", "rat"], "substrates: there is no substrate called 'rat'"),
+        (["compare", "--programmers", "me"], "programmers: there is no programmer called 'me'"),
+        (["compare", "--rules", ""], "rules: none is named; choose from"),
+        (["compare", "--pairs", "0"], "task digits: pairs = 0 is out of range"),
+        (["compare", "--pairs", "9999"], "task digits: pairs = 9999 is out of range"),
+        (["compare", "--noise", "nan"], "task digits: noise = nan is out of range"),
+        (["compare", "--trials", "-1"], "task digits: trials = -1 is out of range"),
+        (["compare", "--synaptic-trials", "0"], "synaptic_trials: 0 is out of range"),
+        (["compare", "--seed", "-1"], "seed: -1 is out of range"),
+        (["compare", "--size", "split=tran"], "task digits: there is no split called 'tran'"),
+        (["train", "--rule", "delt"], "rule: there is no rule called 'delt'"),
+        (["train", "--rule", "delta", "--pairs", "0"], "TrainingConfig: pairs = 0"),
+        (["report", "nowhere.nc"], "nowhere.nc: there is no such file; check the name"),
+    ],
+)
+def test_mistakes_are_one_line(words, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    complete = "--out" in words or words in (["compar"], ["compare"], ["compare", "--rulez", "x"])
+    out = [] if complete else ["--out", "o"]
+    assert told(run(*words, *out)).startswith(f"fwbio: {line}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_folder_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "compare", None)
+    (tmp_path / "file").touch()
+    for command in (["compare"], ["train", "--rule", "delta"], ["report", "x.nc"]):
+        line = told(run(*command, "--out", tmp_path / "file" / "out"))
+        assert "can't be written (Not a directory); name a folder that you may write to" in line
+
+
+def test_damaged_and_foreign_files_are_told(results, tmp_path):
+    whole = (results / "comparison.nc").read_bytes()
+    (tmp_path / "cut.nc").write_bytes(whole[: len(whole) // 2])
+    line = told(run("report", tmp_path / "cut.nc", "--out", tmp_path / "out"))
+    assert "not a whole record" in line
+    one = record.load(results / "comparison.nc")["designed/kernel/delta"].to_dataset()
+    record.save(one, tmp_path / "one.nc")
+    line = told(run("report", tmp_path / "one.nc", "--out", tmp_path / "out"))
+    assert line.endswith("give what `fwbio compare` wrote")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failing_disk_is_one_line_and_leaves_the_earlier_result(results, monkeypatch):
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "comparison.nc")
+
+    monkeypatch.setattr(record, "save", full)
+    line = told(run("compare", *QUICK, "--out", results))
+    assert line == "fwbio: comparison.nc: No space left on device; mend that and try again"
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+
+
+def test_interruption_is_one_line(monkeypatch, tmp_path):
+    def interrupt(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "compare", interrupt)
+    assert told(run("compare", "--out", tmp_path / "o"), 130).startswith("fwbio: interrupted: ")
+    assert not (tmp_path / "o").exists()
+
+
+def test_train_names_its_checkpoint(monkeypatch, tmp_path):
+    from fwbio.models import train
+
+    class Trained:
+        checkpoint = "delta-0123456789.pt"
+
+    asked = []
+
+    def fake(config, folder, *, progress):
+        asked.append((config.rule, config.pairs, config.seed, folder, progress))
+        return Trained
+
+    monkeypatch.setattr(train, "train", fake)
+    result = run("train", "--rule", "delta", "--pairs", 4, "--seed", 5, "--out", tmp_path)
+    assert result.stdout == f"{tmp_path / Trained.checkpoint}\n"
+    assert asked == [("delta", 4, 5, tmp_path, False)]
+
+
+def test_a_process_fails_with_one_line_and_code_two(tmp_path):
+    command = [sys.executable, "-m", "fwbio.analyses.cli", "compare", "--rules", "delt"]
+    done = subprocess.run([*command, "--out", tmp_path / "o"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "fwbio: rules: there is no rule called 'delt'; did you mean 'delta'?\n"
+
+
+def test_a_process_ends_on_ctrl_c_with_one_line(tmp_path):
+    code = (
+        "import time; from fwbio.analyses import cli\n"
+        "cli.compare = lambda **_: (print('running', flush=True), time.sleep(100))\n"
+        f"cli.main(['compare', '--out', {str(tmp_path / 'o')!r}])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=100)[1]
+    assert process.returncode == 130
+    assert error == "fwbio: interrupted: an earlier result, if any, is as it was\n"
+    assert not (tmp_path / "o").exists()
+
+
+def test_rules_are_listed_without_heavy_libraries():
+    code = (
+        "import sys; from fwbio.analyses.cli import main\n"
+        "try: main(['rules', '--json'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'brian2', 'matplotlib'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+def test_the_table_in_the_terminal_is_the_summary(results):
+    result = run("report", results / "comparison.nc", "--out", results)
+    frame = analyses.summary(record.load(results / "comparison.nc"))
+    accuracy = frame[frame.metric == "recall_accuracy"]["value"]
+    for value in accuracy:
+        assert f"{value:.3f}" in result.stdout

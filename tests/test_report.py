@@ -1,0 +1,190 @@
+"""The report and the files beside it: whole, self-contained, and never half-written."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+import xarray as xr
+from synthetic import refuse_oja, synaptic_record
+
+from fwbio import FwbioError, analyses, models, record
+from fwbio.analyses import outputs
+from fwbio.analyses.compare import COLUMNS
+
+VOID = {"meta", "img", "link", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """The tags of a page, checked for balance on the way."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def having(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def tree():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "execute", synaptic_record)
+        patch.setattr(models, "unsupported", refuse_oja)
+        return analyses.compare(
+            rules=("delta", "oja"),
+            programmers=("designed",),
+            pairs=3,
+            trials=3,
+            synaptic_trials=2,
+            progress=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def folder(tree, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out") / "deep" / "results"
+    assert outputs.write(tree, folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_files_are_all_there_and_nothing_else(folder):
+    assert {path.name for path in folder.iterdir()} == {
+        "comparison.nc",
+        "summary.csv",
+        "figures",
+        "report.html",
+    }
+    assert {path.stem for path in (folder / "figures").iterdir()} == {
+        "recall",
+        "lag",
+        "episode_designed",
+        "weights_designed",
+        "agreement_designed",
+        "traces_designed",
+    }
+
+
+def test_the_table_is_the_summary(folder, tree):
+    frame = pd.read_csv(folder / "summary.csv")
+    assert tuple(frame.columns) == COLUMNS
+    pd.testing.assert_frame_equal(frame, analyses.summary(tree))
+
+
+def test_the_page_fetches_nothing(page):
+    addresses = [
+        attrs[name] for _, attrs in page.tags for name in ("src", "href", "action") if name in attrs
+    ]
+    assert addresses
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    style = "".join(page.text)
+    assert "url(" not in style
+    assert "@import" not in style
+    assert not page.having("script")
+    assert not page.having("link")
+
+
+def test_the_page_shows_every_figure_with_words(page, folder):
+    images = page.having("img")
+    assert len(images) == len(page.having("figure")) == len(page.having("figcaption")) == 6
+    assert all(len(image["alt"]) > 20 for image in images)
+    shown = {base64.b64decode(image["src"].partition(",")[2]) for image in images}
+    assert shown == {path.read_bytes() for path in (folder / "figures").iterdir()}
+
+
+def test_the_page_is_for_readers(page):
+    assert page.having("html")[0]["lang"] == "en"
+    metas = {meta.get("name"): meta.get("content") for meta in page.having("meta")}
+    assert metas["viewport"].startswith("width=device-width")
+    assert metas["color-scheme"] == "light dark"
+    headers = page.having("th")
+    assert headers
+    assert all(header["scope"] in {"col", "row"} for header in headers)
+    assert len(page.having("h1")) == len(page.having("main")) == 1
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    labels = {attrs["aria-labelledby"] for _, attrs in page.tags if "aria-labelledby" in attrs}
+    assert labels <= ids
+
+
+def test_the_page_says_what_was_run_what_was_not_and_what_is_exact(page, tree):
+    text = re.sub(r"\s+", " ", "".join(page.text))
+    assert tree.attrs["command"] in text
+    assert "its error runs backwards" in text
+    assert "Approximate: delta with noise." in text
+    assert "Exact: the rule, to float64 rounding." in text
+    assert "W <- W + k (beta (v - W^T k))^T" in text
+    assert "arXiv:2102.11174" in text
+    assert f"fwbio {tree.attrs['versions']['fwbio']}" in text
+    assert "not run" in text
+
+
+def test_equal_trees_give_equal_files(folder, tree, tmp_path):
+    outputs.write(record.load(folder / "comparison.nc"), tmp_path, with_tree=False)
+    again = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(again) == 8
+    for path in again:
+        assert path.read_bytes() == (folder / path.relative_to(tmp_path)).read_bytes(), path.name
+
+
+def test_a_failure_midway_leaves_the_earlier_result(folder, tree, monkeypatch):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def fail(*_):
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr("fwbio.analyses.report.render", fail)
+    with pytest.raises(RuntimeError):
+        outputs.write(tree, folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_failure_while_moving_leaves_the_earlier_result(folder, tree, monkeypatch):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    moved = []
+
+    def fail_at_last(source, target):
+        moved.append(source)
+        if len(moved) == 4:
+            raise OSError("the disk is full")
+        source.rename(target)
+
+    monkeypatch.setattr(outputs.shutil, "move", fail_at_last)
+    with pytest.raises(OSError, match="the disk is full"):
+        outputs.write(tree, folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_folders_that_are_not_ours_are_left_alone(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.png").write_bytes(b"mine")
+    with pytest.raises(FwbioError, match="has a folder 'figures' that is not a report's"):
+        outputs.check_folder(tmp_path)
+    with pytest.raises(FwbioError, match="can't be written"):
+        outputs.check_folder(tmp_path / "figures" / "mine.png" / "deeper")
+    outputs.check_folder(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_tree_that_is_no_comparison_is_told(tmp_path):
+    with pytest.raises(FwbioError, match="not a comparison"):
+        outputs.write(xr.DataTree(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
