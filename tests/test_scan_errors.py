@@ -1,0 +1,122 @@
+"""Every mistake in a call of the kernels is told in one line: what, where, and the mend."""
+
+import pytest
+import torch
+from programs import random_tensors
+
+from fwbio import RULES, FwbioError
+from fwbio.kernels import scan
+
+B, T, H, K, V = 2, 3, 2, 4, 5
+
+
+def zeros(*shape, dtype=torch.float64, device="cpu"):
+    return torch.zeros(shape, dtype=dtype, device=device)
+
+
+def meta(*shape):
+    return zeros(*shape, device="meta")
+
+
+MISTAKES = {
+    "q is no tensor": ("hebb", {"q": [[1.0]]}, "q: list is not a floating tensor of four axes"),
+    "q has three axes": ("hebb", {"q": zeros(B, T, K)}, r"q: shape \(2, 3, 4\)"),
+    "q has whole numbers": (
+        "hebb",
+        {"q": zeros(B, T, H, K, dtype=torch.int64)},
+        r"q: .* torch.int64 .* floating",
+    ),
+    "k is single": (
+        "hebb",
+        {"k": zeros(B, T, H, K, dtype=torch.float32)},
+        "k: .* torch.float32 .* q is torch.float64 .* one dtype",
+    ),
+    "k is elsewhere": ("hebb", {"k": meta(B, T, H, K)}, "k: .* on meta, but q .* on cpu"),
+    "k is longer": ("hebb", {"k": zeros(B, T + 1, H, K)}, r"k: .* \[2, 3, 2, 4\]"),
+    "k is wider": ("hebb", {"k": zeros(B, T, H, K + 1)}, r"k: .* \[2, 3, 2, 4\]"),
+    "k fits no substeps": (
+        "delta_product",
+        {"k": zeros(B, 2 * T + 1, H, K)},
+        r"k: .* \[2, 3 n, 2, 4\]",
+    ),
+    "k has no substep": ("delta_product", {"k": zeros(B, 0, H, K)}, r"k: .* \[2, 3 n, 2, 4\]"),
+    "v has other heads": ("hebb", {"v": zeros(B, T, H + 1, V)}, r"v: .* \[2, 3, 2, V\]"),
+    "v has other substeps": ("delta_product", {"v": zeros(B, T, H, V)}, r"v: .* \[2, 6, 2, V\]"),
+    "unknown rule": ("detla", {}, "rule: there is no rule called 'detla'; did you mean 'delta'"),
+    "rule is a number": (3, {}, "rule: a rule is a name or a fwbio.Rule, not int"),
+    "unknown backend": ("hebb", {"backend": "cuda"}, "backend: there is no backend .* recurrent"),
+    "missing beta": ("delta", {"beta": None}, "beta: the rule 'delta' needs 'beta'; give it as"),
+    "missing decay": ("mamba2", {"log_decay": None}, "log_decay: .* needs 'log_decay'"),
+    "missing erase key": ("comba", {"erase_key": None}, "erase_key: .* needs 'erase_key'"),
+    "decay that the rule lacks": (
+        "delta",
+        {"log_decay": zeros(B, T, H)},
+        "log_decay: the rule 'delta' has no stream 'log_decay'; leave it out; it takes beta",
+    ),
+    "typo": ("delta", {"betas": zeros(B, T, H)}, "betas: .* no stream 'betas'; leave it out"),
+    "beta by channel": ("delta", {"beta": zeros(B, T, H, V)}, r"beta: .* give \[2, 3, 2\]"),
+    "decay of other heads": (
+        "gla",
+        {"log_decay": zeros(B, T, H + 1, K)},
+        r"log_decay: shape \(2, 3, 3, 4\) does not fit; give \[2, 3, 2, 4\], or sizes of 1",
+    ),
+    "beta lacks heads": ("delta", {"beta": zeros(B, T)}, r"beta: .* give \[2, 3, 2\]"),
+    "beta is single": (
+        "delta",
+        {"beta": zeros(B, T, H, dtype=torch.float32)},
+        r"beta: .* torch.float32 on cpu, but q is torch.float64",
+    ),
+    "beta is a word": ("delta", {"beta": "half"}, "beta: str, but q is torch.float64"),
+    "state lacks the normaliser": (
+        "linear_attention",
+        {"initial_state": zeros(B, H, K, V)},
+        r"initial_state: .* give \[2, 2, 4, 6\]",
+    ),
+    "state is transposed": (
+        "oja",
+        {"initial_state": zeros(B, H, V, K)},
+        r"initial_state: .* give \[2, 2, 4, 5\]",
+    ),
+    "state is no tensor": ("hebb", {"initial_state": 0.0}, "initial_state: float, but q is"),
+    "state is single": (
+        "hebb",
+        {"initial_state": zeros(B, H, K, V, dtype=torch.float32)},
+        "initial_state: .* torch.float32 on cpu, but q",
+    ),
+    "keep none": ("hebb", {"return_states": 0}, "return_states: can't keep every 0-th state"),
+    "keep all in words": ("hebb", {"return_states": "all"}, "return_states: .*'all'"),
+    "packed batch": (
+        "hebb",
+        {"cu_seqlens": torch.tensor([0, T])},
+        "cu_seqlens: .* a batch of 2; pack sequences along time with B = 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told(mistake, rng):
+    rule, wrong, told = MISTAKES[mistake]
+    sizes = {"batch": B, "steps": T, "heads": H, "pre": K, "post": V, "substeps": 2}
+    operands = random_tensors(rule if rule in RULES else "delta", rng, **sizes)
+    with pytest.raises(FwbioError, match=f"^{told}") as error:
+        scan(rule, **operands | wrong)
+    assert "\n" not in str(error.value)
+    assert error.value.mend
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [[0, 2], [1, 3], [0, 2, 1, 3], [3], [], [0.0, 3.0], [[0, 3]], [0, -1, 3]],
+    ids=str,
+)
+@pytest.mark.parametrize("as_tensor", [True, False])
+def test_wrong_ends_of_packed_sequences_are_told(ends, as_tensor, rng):
+    operands = random_tensors("hebb", rng, batch=1, steps=3)
+    given = torch.tensor(ends) if as_tensor else ends
+    with pytest.raises(FwbioError, match=r"^cu_seqlens: .* does not divide 3 steps"):
+        scan("hebb", **operands, cu_seqlens=given)
+
+
+def test_a_rule_may_be_given_as_itself(rng):
+    operands = random_tensors("kda", rng)
+    assert torch.equal(scan("kda", **operands)[0], scan(RULES["kda"], **operands)[0])
