@@ -133,7 +133,9 @@ def main(context: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")
 @click.option("--kernel", is_flag=True, help="Ask the kernels too (this loads torch).")
 def rules(as_json: bool, kernel: bool) -> None:
-    """List the rules: equation, biology, source and the substrates that run each.
+    """List the rules and the substrates that run them.
+
+    Each has its equation, what it stands for in a synapse, and its source.
 
     \b
     Example:
@@ -185,7 +187,7 @@ def rules(as_json: bool, kernel: bool) -> None:
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 def compare_command(out: Path, **settings: Any) -> None:
-    """Run the same programs on every substrate, and write numbers, figures and a report.
+    """Run the same programs on every substrate.
 
     OUT gets comparison.nc, summary.csv, figures/ and report.html, and keeps the trained
     programmers in programmers/ for the next time.
@@ -205,7 +207,9 @@ def compare_command(out: Path, **settings: Any) -> None:
 @click.argument("comparison", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 def report(comparison: Path, out: Path) -> None:
-    """Make the table, the figures and the report of a saved COMPARISON again.
+    """Make table, figures and report again.
+
+    COMPARISON is the comparison.nc that `fwbio compare` wrote.
 
     \b
     Example:
@@ -229,7 +233,9 @@ def report(comparison: Path, out: Path) -> None:
 @click.option("--seed", default=Comparison.seed, show_default=True, help="Seed of everything.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 def train_command(out: Path, **settings: Any) -> None:
-    """Train a slow net to program one rule; what FOLDER holds already is not trained again.
+    """Train a slow net to program one rule.
+
+    What OUT holds already is not trained again; training that was stopped goes on.
 
     \b
     Example:

@@ -188,10 +188,11 @@ def compare(
             mend="leave these out, or ask for programmers designed",
         )
     ordered = [s for s in SUBSTRATES if s == "reference" or s in config.substrates]
+    progress = progress and sys.stderr.isatty()
     bar = tqdm(
         total=len(config.programmers) * len(ordered) * len(config.rules),
         unit="run",
-        disable=not (progress and sys.stderr.isatty()),
+        disable=not progress,
         leave=False,
     )
     records: dict[str, xr.Dataset] = {}

@@ -14,7 +14,7 @@ from fwbio.analyses.compare import METRICS, PROGRAMMERS, require_comparison, sum
 from fwbio.analyses.figures import Drawing, Records
 from fwbio.analyses.plots import COLOURS
 from fwbio.analyses.substrates import SUBSTRATES
-from fwbio.analyses.words import number
+from fwbio.analyses.words import listed, number
 from fwbio.rules import RULES
 from fwbio.tasks import TASKS
 
@@ -67,7 +67,7 @@ def render(tree: xr.DataTree, images: Mapping[str, bytes], drawings: list[Drawin
         task=TASKS[config["task"]].summary if config["task"] in TASKS else "",
         command=tree.attrs["command"],
         versions=tree.attrs["versions"],
-        ledger=tree.attrs["ledger"],
+        ledger=_merged(tree.attrs["ledger"]),
         programmers={name: PROGRAMMERS.get(name, "") for name in table.programmers},
         substrates=table.substrates,
         rules=[RULES[name] for name in table.rules if name in RULES],
@@ -117,6 +117,18 @@ def _details(frame: pd.DataFrame, programmer: str) -> list[dict[str, str]]:
             "trials": f"{values['trials']:g}",
         }
         for (rule, substrate), values in _runs(frame, programmer).items()
+    ]
+
+
+def _merged(ledger: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The ledger with one entry for all programmers that share a reason."""
+    programmers: dict[tuple[str, str, str], list[str]] = {}
+    for entry in ledger:
+        case = (entry["rule"], entry["substrate"], entry["reason"])
+        programmers.setdefault(case, []).append(entry["programmer"])
+    return [
+        {"rule": rule, "substrate": substrate, "reason": reason, "programmer": listed(names)}
+        for (rule, substrate, reason), names in programmers.items()
     ]
 
 

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from fwbio import RULES, __version__, analyses, record
 from fwbio.analyses import cli
 
+pytestmark = pytest.mark.xdist_group("cli")  # its fixtures are made once
+
 SMALL = ["--programmers", "designed", "--pairs", "3", "--trials", "2", "--rules", "delta"]
 QUICK = [*SMALL, "--substrates", "reference,kernel"]
 
@@ -39,6 +41,12 @@ def results(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures take most of the time, and most tests are not about them."""
+    monkeypatch.setattr("fwbio.analyses.figures.draw", lambda _: iter(()))
+
+
 def test_compare_writes_everything(results):
     names = {"comparison.nc", "summary.csv", "figures", "report.html"}
     assert {path.name for path in results.iterdir()} == names
@@ -47,6 +55,7 @@ def test_compare_writes_everything(results):
     assert {path.suffix for path in (results / "figures").iterdir()} == {".png"}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_command_in_the_record_repeats_it(results, tmp_path):
     command = record.load(results / "comparison.nc").attrs["command"]
     assert run(*command.replace("DIR", str(tmp_path)).split()[1:]).exit_code == 0
@@ -166,6 +175,7 @@ def test_damaged_and_foreign_files_are_told(results, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_failing_disk_is_one_line_and_leaves_the_earlier_result(results, monkeypatch):
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
 
@@ -240,8 +250,9 @@ def test_rules_are_listed_without_heavy_libraries():
     assert done.stderr == "[]\n"
 
 
-def test_the_table_in_the_terminal_is_the_summary(results):
-    result = run("report", results / "comparison.nc", "--out", results)
+@pytest.mark.usefixtures("no_figures")
+def test_the_table_in_the_terminal_is_the_summary(results, tmp_path):
+    result = run("report", results / "comparison.nc", "--out", tmp_path)
     frame = analyses.summary(record.load(results / "comparison.nc"))
     accuracy = frame[frame.metric == "recall_accuracy"]["value"]
     for value in accuracy:

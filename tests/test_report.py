@@ -13,6 +13,8 @@ from fwbio import FwbioError, analyses, models, record
 from fwbio.analyses import outputs
 from fwbio.analyses.compare import COLUMNS
 
+pytestmark = pytest.mark.xdist_group("report")  # its fixtures are made once
+
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 
@@ -145,6 +147,13 @@ def test_equal_trees_give_equal_files(folder, tree, tmp_path):
         assert path.read_bytes() == (folder / path.relative_to(tmp_path)).read_bytes(), path.name
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures take most of the time, and most tests are not about them."""
+    monkeypatch.setattr("fwbio.analyses.figures.draw", lambda _: iter(()))
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_a_failure_midway_leaves_the_earlier_result(folder, tree, monkeypatch):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -157,6 +166,7 @@ def test_a_failure_midway_leaves_the_earlier_result(folder, tree, monkeypatch):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_failure_while_moving_leaves_the_earlier_result(folder, tree, monkeypatch):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     moved = []
