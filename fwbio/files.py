@@ -20,27 +20,38 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.touch()
         aside.unlink()
+    try:
+        yield aside
+        with _told(path):
+            _replace(path, aside)
+    finally:
+        _remove(aside)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise FwbioError(
             f"can't be written ({error.strerror or error})",
             where=str(path),
             mend="name a folder that you may write to",
         ) from error
-    try:
-        yield aside
-        if path.is_dir() and aside.is_dir():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            path.replace(old)
-            aside.replace(path)
-            shutil.rmtree(old)
-        else:
-            aside.replace(path)
-    finally:
-        _remove(aside)
+
+
+def _replace(path: Path, aside: Path) -> None:
+    if path.is_dir() and aside.is_dir():
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        path.replace(old)
+        aside.replace(path)
+        shutil.rmtree(old)
+    else:
+        aside.replace(path)
 
 
 def _remove(path: Path) -> None:

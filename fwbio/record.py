@@ -259,7 +259,8 @@ def save(record: xr.Dataset | xr.DataTree, path: str | Path) -> Path:
         if path.suffix == ".nc":
             encoded.to_netcdf(aside, engine="h5netcdf")
         else:
-            encoded.to_zarr(aside, consolidated=False)
+            # Zarr's format 3 doesn't specify strings of fixed length yet; format 2 does.
+            encoded.to_zarr(aside, consolidated=False, zarr_format=2)
     return path
 
 

@@ -1,0 +1,79 @@
+"""Every update is a step on the local objective that its rule declares."""
+
+import pytest
+import torch
+from programs import random_tensors
+from tolerances import assert_close
+
+from fwbio import RULES
+from fwbio.kernels import scan
+
+
+def phi(x):
+    return torch.where(x > 0, x + 1, torch.exp(x))
+
+
+def sum_objective(W, k, v, s, key=None):
+    """Its decay, where it has one, is part of it: a pull of every row towards zero."""
+    pull = (1 - s["log_decay"].exp()) * (W**2).sum(1) / 2 if "log_decay" in s else torch.zeros(1)
+    return pull.sum() - s["beta"] * v @ W.T @ (k if key is None else key)
+
+
+def delta_objective(W, k, v, s):
+    """Decay is no part of it: the gradient is taken at the decayed weights."""
+    return s["beta"] / 2 * ((v - W.T @ k) ** 2).sum()
+
+
+GRADIENT_STEPS = {
+    "hebb": sum_objective,
+    "linear_attention": lambda W, k, v, s: sum_objective(W, k, v, s, phi(k)),
+    "retnet": sum_objective,
+    "mamba2": sum_objective,
+    "gla": sum_objective,
+    "delta": delta_objective,
+    "gated_delta": delta_objective,
+    "kda": delta_objective,
+    "comba": lambda W, k, v, s: k @ W @ (s["beta"] * (W.T @ s["erase_key"] / 2 - v)),
+    "oja": lambda W, k, v, s: s["beta"] / 2 * ((k - W @ v) ** 2).sum(),
+    "delta_product": delta_objective,
+}
+OTHER_OBJECTIVES = {
+    "gated_delta_2": "gates of single channels make it no gradient of one function",
+    "longhorn": "a proximal step: test_longhorn_minimises_its_objective",
+    "efla": "a flow: test_efla_is_the_flow_of_the_delta_rule",
+}
+
+
+def test_every_objective_is_checked():
+    assert GRADIENT_STEPS.keys() | OTHER_OBJECTIVES.keys() == RULES.keys()
+    assert not GRADIENT_STEPS.keys() & OTHER_OBJECTIVES.keys()
+
+
+def one_step(rule, rng):
+    """The weights before and after one step, its key and value, and its gates."""
+    operands = random_tensors(rule, rng, batch=1, heads=1, steps=1, substeps=1)
+    if rule == "comba":
+        operands["erase_key"] = operands["k"]
+    after = scan(rule, **operands)[1][0, 0, :, : operands["v"].shape[-1]]
+    W = operands.pop("initial_state")[0, 0, :, : after.shape[1]]
+    row = {name: x[0, 0, 0] for name, x in operands.items()}
+    return W, after, row.pop("k"), row.pop("v"), row
+
+
+@pytest.mark.parametrize("rule", GRADIENT_STEPS)
+def test_an_update_is_one_gradient_step_of_its_objective(rule, rng):
+    """W' = W - d objective / dW, by automatic differentiation of the formula as declared."""
+    W, after, k, v, streams = one_step(rule, rng)
+    if RULES[rule].terms.erase != "none" and "log_decay" in streams:
+        W = streams["log_decay"].exp().unsqueeze(-1) * W
+    start = W.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(GRADIENT_STEPS[rule](start, k, v, streams), start)
+    assert_close(W - gradient, after, "float64")
+
+
+def test_longhorn_minimises_its_objective(rng):
+    W, after, k, v, streams = one_step("longhorn", rng)
+    minimum = after.clone().requires_grad_()
+    objective = ((minimum - W) ** 2).sum() / 2 + delta_objective(minimum, k, v, streams)
+    (gradient,) = torch.autograd.grad(objective, minimum)
+    assert_close(gradient + after, after, "float64")
