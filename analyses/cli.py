@@ -296,11 +296,11 @@ def _print_summary(tree: Any, written: Path) -> None:
 
     console = _console()
     metrics = {
-        "recall_accuracy": "recall accuracy",
+        "recall_accuracy": "recall",
         "recall_accuracy_se": "± se",
         "readout_agreement": "read-out r",
         "weight_agreement": "weight cosine",
-        "relative_error": "relative error",
+        "relative_error": "rel. error",
     }
     shown = Table()
     for column in ("programmer", "rule", "substrate"):

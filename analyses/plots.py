@@ -228,7 +228,8 @@ def agreement(record: xr.Dataset, reference: xr.Dataset, ax: Axes, *, points: in
         rasterized=True,
     )
     ax.set(xlim=ends, ylim=ends, aspect="equal")
-    ax.locator_params(nbins=4)
+    ax.locator_params(nbins=4, steps=[1, 2, 5, 10])
+    ax.tick_params(labelsize=8)
     ax.set_xlabel("reference read-out")
     ax.set_ylabel(f"{substrate} read-out")
     r = readout_agreement(record, reference)
