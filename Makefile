@@ -26,9 +26,9 @@ lint: $(READY) typecheck
 
 # Type checkers don't follow the package-dir mapping: they see a plain installation.
 typecheck: $(READY)
-	rm -rf build/typecheck
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/typecheck .
-	MYPYPATH=build/typecheck $(BIN)/python -m mypy -p fwbio
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/installed .
+	cd build/installed && ../../$(BIN)/python -m mypy --config-file ../../pyproject.toml -p fwbio
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

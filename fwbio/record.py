@@ -129,9 +129,11 @@ def from_run(
     made = [name for name in program.data_vars if name in SCHEMA and SCHEMA[str(name)].of_run]
     fresh = program.drop_vars(made).drop_dims(["snapshot", "time", "cell"], errors="ignore")
     record = fresh.assign(
-        readout=labelled("readout", readout, (*leading, "step", "post")),
-        weights=labelled("weights", weights, (*leading, "snapshot", "pre", "post")),
-        **(traces or {}),
+        {
+            "readout": labelled("readout", readout, (*leading, "step", "post")),
+            "weights": labelled("weights", weights, (*leading, "snapshot", "pre", "post")),
+            **(traces or {}),
+        }
     ).assign_coords(snapshot=("snapshot", snapshots))
     record["snapshot"].attrs |= {"units": "1", "long_name": "step after which weights were kept"}
     if normaliser is not None:

@@ -168,7 +168,8 @@ def _require_calcium(timing: Timing, where: str) -> None:
 
 def _phases(form: NormalForm, timing: Timing) -> tuple[tuple[Phase, ...], float]:
     """The phases of all steps: no write where no trial writes, no read where none asks."""
-    writing, asking = _writing(form).any(0), (form.query != 0).any((0, 2))
+    writing = np.asarray(_writing(form).any(axis=0))
+    asking = np.asarray((form.query != 0).any(axis=(0, 2)))
     phases: list[Phase] = []
     now = 0.0
 
@@ -194,10 +195,10 @@ def _phases(form: NormalForm, timing: Timing) -> tuple[tuple[Phase, ...], float]
 
 def _writing(form: NormalForm) -> np.ndarray:
     """(n, T): whether a trial writes or erases anything."""
-    content = (form.write != 0).any(-1)
+    content = np.any(form.write != 0, axis=-1)
     if form.erase is not None:
-        content |= (form.erase != 0).any(-1)
-    return (form.key != 0).any(-1) & content
+        content = content | np.any(form.erase != 0, axis=-1)
+    return np.asarray(np.any(form.key != 0, axis=-1) & content)
 
 
 def _drives(

@@ -185,7 +185,7 @@ def run(
             f"{course.clipped} writes erase {model.erase_limit:g} of the prediction, not all of it"
         )
     if bounded := network.bounded():
-        approximate.append(f"{bounded:.2%} of the conductances ended at a bound")
+        approximate.append(f"a share of {bounded:.2g} of the conductances ended at a bound")
     return Run(
         readout=network.drawn,
         weights=network.snapshots,
@@ -402,7 +402,7 @@ class _Network:
         return baseline + (self._weights - baseline) * np.exp(self._seen - turnover)
 
     def bounded(self) -> float:
-        """The share of conductances that stand at a bound."""
+        """The share, from 0 to 1, of conductances that stand at a bound."""
         at = (self._weights <= 0) | (self._weights >= 2 * self.scales.baseline)
         return float(at.mean())
 
