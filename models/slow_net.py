@@ -43,6 +43,8 @@ class TrainingConfig:
         hidden: units of each of the two hidden layers.
         substeps: writes of a step, for rules with substeps.
         key_noise: standard deviation of the noise on each rate while training, relative to it.
+        regression: weight of the read-out's squared error in the loss; 0 leaves the scale of the
+            read-outs free, and a delta rule then writes so weakly that it hardly corrects.
         batch: episodes a gradient step; steps: gradient steps an epoch; epochs: at most so many.
         validation: batches of validation episodes after each epoch, the same every time.
         patience: epochs without a lower validation loss before training stops.
@@ -64,8 +66,8 @@ class TrainingConfig:
     hidden: int = 256
     substeps: int = 2
     key_noise: float = 0.2
-    regression: float = 0.0
-    batch: int = 24
+    regression: float = 0.3
+    batch: int = 16
     steps: int = 25
     epochs: int = 16
     validation: int = 4
@@ -123,10 +125,13 @@ class SlowNet(nn.Module):
         key = query = rate(C h);  value = D g / |D g|;  gates from [h, g]
 
     with item or cue x and content c. Keys and queries come from the same weights; of n writes a
-    step, the last is the pair's and the query's. Gates: log_decay = log sigmoid, beta and erase
-    = sigmoid, erase_key = rate; beta of an implicit or exact step, which any strength leaves
-    stable, is softplus. So 0 <= beta |k|^2 < 1 explicitly: what a passive synapse can do. A rule
-    whose decay is a constant unless given has one learned constant.
+    step, the last is the pair's and the query's. Of a rule with a feature map phi, phi(key) is the
+    rate, and the key its inverse.
+
+    Gates: log_decay = log sigmoid, beta and erase = sigmoid, erase_key = rate; beta of an implicit
+    or exact step, which any strength leaves stable, is softplus. So no write erases more than all
+    of a prediction, as no passive synapse can. A rule whose decay is a constant unless given
+    learns one constant.
 
     Args:
         config: its sizes and the rule that it programs.

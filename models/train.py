@@ -19,10 +19,11 @@ def train(
 ) -> TrainedProgrammer:
     """The trained programmer of a config, trained unless `folder` holds it already.
 
-        minimise  -log softmax_j(s cos(y_t, v_j))[source_t]   over the scored steps t
+        minimise  -log softmax_j(s cos(y_t, v_j))[source_t] + r/2 |y_t - v_source_t|^2
 
-    with read-outs y of `fwbio.kernels.scan`, stored values v and a learned sharpness s. A read-out
-    thus has to be nearest to the value asked for, which codes that fall together can't be.
+    over the scored steps t, with read-outs y of `fwbio.kernels.scan`, stored values v, a learned
+    sharpness s and the config's `regression` r. A read-out thus has to be nearest to the value
+    asked for, which codes that fall together can't be.
 
     Training stops when the validation loss no longer falls; the weights of its minimum are kept.
     The state is written to RULE-HASH.ckpt after every epoch: training that was stopped or killed

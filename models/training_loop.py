@@ -92,6 +92,7 @@ def fit(
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from stopped
     if training.best is None:
+        unfinished.unlink(missing_ok=True)
         raise FwbioError(
             "the validation loss became infinite",
             where=f"training {config.name}",
@@ -185,13 +186,13 @@ class Training(lightning.LightningModule):
         shown = {name: batch[name] for name in ("stimulus", "content", "writes", "scored")}
         streams = self.net(**shown, noise=noise)
         value = streams["value"][..., -1, :]
-        readout = read(self.net.rule, streams)[batch["scored"]]
-        source = batch["source"][batch["scored"]]
-        episode = batch["scored"].nonzero()[:, 0]
-        nearness = torch.einsum("rv,rtv->rt", normalize(readout, dim=-1), value[episode])
-        guess = nearness * self.log_sharpness.exp()
-        guess = guess.masked_fill(~batch["stored"][episode], -math.inf)
-        miss = (readout - value[episode, source]).square().sum(-1).mean() / 2
+        readout = read(self.net.rule, streams)
+        scored, source = batch["scored"], batch["source"]
+        guess = normalize(readout, dim=-1) @ value.transpose(1, 2) * self.log_sharpness.exp()
+        guess = guess.masked_fill(~batch["stored"][:, None], -math.inf)[scored]
+        target = value.take_along_dim(source.clamp_min(0)[..., None], 1)
+        miss = (readout - target).square().sum(-1)[scored].mean() / 2
+        source = source[scored]
         loss = cross_entropy(guess, source)
         accuracy = (guess.argmax(-1) == source).float().mean()
         return loss + self.config.regression * miss, accuracy
@@ -204,12 +205,11 @@ class Training(lightning.LightningModule):
 
 def read(rule: Rule, streams: dict[str, Tensor]) -> Tensor:
     """The read-outs [B, T, V] of a rule on the streams that a slow net emits."""
-    laid_out = {}
-    for name, stream in streams.items():
-        writes = name in {"key", "value"} or "substep" in getattr(
-            rule.streams.get(name), "dims", ()
-        )
-        laid_out[name] = (stream.flatten(1, 2) if writes else stream).unsqueeze(2)
+    of_writes = {"key", "value"} | {x for x, s in rule.streams.items() if "substep" in s.dims}
+    laid_out = {
+        name: (stream.flatten(1, 2) if name in of_writes else stream).unsqueeze(2)
+        for name, stream in streams.items()
+    }
     q, k, v = (laid_out.pop(name) for name in ("query", "key", "value"))
     return scan(rule, q, k, v, **laid_out)[0][:, :, 0]
 

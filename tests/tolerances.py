@@ -31,6 +31,9 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "order": Bound(0.05, "the next order's term is some percent of the first's"),
         # agreement of read-outs, Pearson's r: at least
         "spiking": Bound(0.95, "Poisson counts: .98 is usual, less for few cells"),
+        # recall of 20 held-out digits cued with noise .3: at least
+        "trained recall": Bound(0.85, "the aim; below every seed tried by four points"),
+        "trained recall, noisy": Bound(0.80, "every rate 20 % off, which costs two points"),
         # statistics: distance in standard errors, at most
         "standard errors": Bound(3.0, "missed by chance once in 370; the seed is fixed"),
     }
