@@ -110,6 +110,16 @@ def _several(option: str, known: Sequence[str], default: Sequence[str], what: st
     )
 
 
+def _out(default: str) -> Callable:
+    return click.option(
+        "--out",
+        default=default,
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="Folder to write to.",
+    )
+
+
 @click.group(
     "fwbio",
     cls=OneLineGroup,
@@ -185,7 +195,7 @@ def rules(as_json: bool, kernel: bool) -> None:
     callback=_size,
     help="Another size of the task; may be repeated.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@_out("results")
 def compare_command(out: Path, **settings: Any) -> None:
     """Run the same programs on every substrate.
 
@@ -198,14 +208,13 @@ def compare_command(out: Path, **settings: Any) -> None:
       fwbio compare --rules delta,oja --programmers designed --pairs 10 --out results
     """
     check_folder(out)
-    show = sys.stderr.isatty()
-    tree = compare(**settings, checkpoints=out / "programmers", progress=show)
-    _print_summary(tree, write(tree, out, progress=show))
+    tree = compare(**settings, checkpoints=out / "programmers", progress=True)
+    _print_summary(tree, write(tree, out, progress=True))
 
 
 @main.command()
 @click.argument("comparison", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@_out("results")
 def report(comparison: Path, out: Path) -> None:
     """Make table, figures and report again.
 
@@ -219,7 +228,7 @@ def report(comparison: Path, out: Path) -> None:
 
     check_folder(out)
     tree = require_comparison(record.load(comparison), where=str(comparison))
-    _print_summary(tree, write(tree, out, with_tree=False, progress=sys.stderr.isatty()))
+    _print_summary(tree, write(tree, out, with_tree=False, progress=True))
 
 
 @main.command("train")
@@ -231,7 +240,7 @@ def report(comparison: Path, out: Path) -> None:
     "--gap", default=Comparison.gap, show_default=True, help="Empty steps before the first cue."
 )
 @click.option("--seed", default=Comparison.seed, show_default=True, help="Seed of everything.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@_out("results/programmers")
 def train_command(out: Path, **settings: Any) -> None:
     """Train a slow net to program one rule.
 

@@ -153,7 +153,7 @@ def compare(
         options: further arguments of each substrate's `execute`, by substrate.
         training: further fields of the trained programmer's `TrainingConfig`.
         checkpoints: folder for the trained programmers; not kept unless given.
-        progress: whether to show a bar, where there is a terminal to show it on.
+        progress: whether to show a bar of the runs; on a terminal, each long run shows its own.
 
     Returns:
         A tree: `/<programmer>/<substrate>/<rule>` is a record, `/episode` what was shown,
@@ -188,13 +188,12 @@ def compare(
             mend="leave these out, or ask for programmers designed",
         )
     ordered = [s for s in SUBSTRATES if s == "reference" or s in config.substrates]
-    progress = progress and sys.stderr.isatty()
     bar = tqdm(
         total=len(config.programmers) * len(ordered) * len(config.rules),
         unit="run",
         disable=not progress,
-        leave=False,
     )
+    within = progress and sys.stderr.isatty()
     records: dict[str, xr.Dataset] = {}
     ledger: list[dict[str, str]] = []
     rows: list[dict[str, Any]] = []
@@ -202,11 +201,11 @@ def compare(
         for programmer in config.programmers:
             for rule in config.rules:
                 bar.set_postfix_str(f"{programmer} program of {rule}")
-                program = _program(programmer, rule, config, episode, folder, training, progress)
+                program = _program(programmer, rule, config, episode, folder, training, within)
                 for substrate in ordered:
                     bar.set_postfix_str(f"{programmer} {rule} on {substrate}")
                     record, reason = _attempt(
-                        program, rule, substrate, config, options.get(substrate), progress
+                        program, rule, substrate, config, options.get(substrate), within
                     )
                     bar.update()
                     case = {"programmer": programmer, "substrate": substrate, "rule": rule}
