@@ -206,7 +206,7 @@ class Training(lightning.LightningModule):
 def read(rule: Rule, streams: dict[str, Tensor]) -> Tensor:
     """The read-outs [B, T, V] of a rule on the streams that a slow net emits."""
     of_writes = {"key", "value"} | {x for x, s in rule.streams.items() if "substep" in s.dims}
-    laid_out = {
+    laid_out: dict[str, Any] = {
         name: (stream.flatten(1, 2) if name in of_writes else stream).unsqueeze(2)
         for name, stream in streams.items()
     }
