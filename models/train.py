@@ -28,7 +28,7 @@ def train(
     Training stops when the validation loss no longer falls; the weights of its minimum are kept.
     The state is written to RULE-HASH.ckpt after every epoch: training that was stopped or killed
     goes on from there when it is asked for again, and ends bit for bit where it would have ended
-    (on the same machine with as many threads).
+    on the same machine. It runs on one core: its tensors are too small to share out.
 
     Args:
         config: what to train on and how.

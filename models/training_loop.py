@@ -57,7 +57,7 @@ def fit(
     if unfinished.exists():
         _check_resumable(unfinished, config)
     handler = signal.getsignal(signal.SIGINT)
-    with _quiet_lightning(), isolate_rng(include_cuda=False), torch.enable_grad():
+    with _quiet_lightning(), _one_thread(), isolate_rng(include_cuda=False), torch.enable_grad():
         torch.manual_seed(config.seed)
         training = Training(config)
         trainer = lightning.Trainer(
@@ -296,6 +296,17 @@ def _check_resumable(unfinished: Path, config: TrainingConfig) -> None:
             where=str(unfinished),
             mend="delete it and train anew",
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread, which also keeps the order of its sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
