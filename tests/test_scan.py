@@ -76,6 +76,23 @@ def test_the_default_decay_and_missing_gates_have_gradients_too(rule, backend, r
         assert gradient.abs().sum() > 0
 
 
+@backends
+@pytest.mark.parametrize("rule", [n for n, r in RULES.items() if r.terms.feature != "identity"])
+def test_features_of_large_inputs_have_finite_gradients(rule, backend, rng):
+    operands = random_tensors(rule, rng)
+    large = operands | {name: 2000 * operands[name] for name in ("q", "k")}
+    for gradient in gradients(rule, large, backend=backend).values():
+        assert torch.isfinite(gradient).all()
+
+
+def test_retnet_decays_by_head_unless_told(rng):
+    operands = random_tensors("retnet", rng, heads=3)
+    del operands["log_decay"]
+    by_head = torch.log(1 - 2.0 ** -(5 + torch.arange(3, dtype=torch.float64)))
+    given = scan("retnet", **operands, log_decay=by_head.view(1, 1, 3))
+    assert_close(scan("retnet", **operands)[0], given[0], "float64")
+
+
 @rules
 @backends
 def test_the_future_changes_nothing_before_it(rule, backend, rng):
