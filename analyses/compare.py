@@ -68,7 +68,7 @@ class Comparison:
     noise: float = 0.3
     gap: int = 0
     trials: int = 64
-    synaptic_trials: int = 4
+    synaptic_trials: int = 8
     seed: int = 0
     sizes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -127,7 +127,7 @@ def compare(
     noise: float = 0.3,
     gap: int = 0,
     trials: int = 64,
-    synaptic_trials: int = 4,
+    synaptic_trials: int = 8,
     seed: int = 0,
     sizes: Mapping[str, Any] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,

@@ -12,6 +12,7 @@ from fwbio.normal_form import normal_form, normalised
 from fwbio.program import Operands, operands
 from fwbio.record import Keep, from_run, labelled, snapshot_steps
 from fwbio.rule import Rule
+from fwbio.rules import resolve
 
 SUBSTRATES = ("rate", "spiking")
 
@@ -39,12 +40,13 @@ class Run:
     traces: Mapping[str, xr.DataArray] = field(default_factory=dict)
 
 
-def unsupported(rule: Rule, substrate: str) -> str | None:
+def unsupported(rule: Rule | str, substrate: str) -> str | None:
     """Why a substrate does not run a rule, in words, or None where it does.
 
     Raises:
-        FwbioError: there is no such substrate.
+        FwbioError: there is no such rule or substrate.
     """
+    rule = resolve(rule)
     if substrate not in SUBSTRATES:
         raise unknown_name(substrate, SUBSTRATES, kind="substrate", where="substrate")
     terms = rule.terms

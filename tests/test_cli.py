@@ -11,8 +11,6 @@ from click.testing import CliRunner
 from fwbio import RULES, __version__, analyses, record
 from fwbio.analyses import cli
 
-pytestmark = pytest.mark.xdist_group("cli")  # its fixtures are made once
-
 SMALL = ["--programmers", "designed", "--pairs", "3", "--trials", "2", "--rules", "delta"]
 QUICK = [*SMALL, "--substrates", "reference,kernel"]
 
@@ -84,7 +82,7 @@ def test_names_are_given_by_comma_or_by_repetition(monkeypatch, tmp_path):
         assert settings["rules"] == ("hebb", "delta")
         assert settings["sizes"] == {"pre": 12, "keys": "sparse", "active": 0.2}
         assert settings["checkpoints"] == tmp_path / "programmers"
-    defaults = {"task": "digits", "pairs": 20, "noise": 0.3, "trials": 64, "synaptic_trials": 4}
+    defaults = {"task": "digits", "pairs": 20, "noise": 0.3, "trials": 64, "synaptic_trials": 8}
     assert defaults.items() <= asked[0].items()
     assert asked[0]["substrates"] == ("reference", "kernel", "rate", "spiking")
 

@@ -199,7 +199,7 @@ def test_the_command_spells_every_setting_out():
     assert told == (
         "fwbio compare --task digits --rules delta --programmers designed,trained "
         "--substrates reference,kernel,rate,spiking --pairs 20 --noise 0.3 --gap 0 --trials 64 "
-        "--synaptic-trials 4 --seed 0 --size split=train --out DIR"
+        "--synaptic-trials 8 --seed 0 --size split=train --out DIR"
     )
 
 

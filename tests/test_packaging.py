@@ -9,8 +9,6 @@ from configparser import ConfigParser
 import pytest
 from house import FLOORS, MODULES, PROJECT, ROOT, files, installed_name, python
 
-pytestmark = pytest.mark.xdist_group("wheel")  # it is built once
-
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 

@@ -13,8 +13,6 @@ from fwbio import FwbioError, analyses, models, record
 from fwbio.analyses import outputs
 from fwbio.analyses.compare import COLUMNS
 
-pytestmark = pytest.mark.xdist_group("report")  # its fixtures are made once
-
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 

@@ -18,6 +18,8 @@ import torch
 from tolerances import TOLERANCES, assert_close
 
 from fwbio import RULES, FwbioError, reference, tasks
+from fwbio.analyses.recall import recall_accuracy
+from fwbio.analyses.substrates import execute
 from fwbio.models import train as training
 from fwbio.models.slow_net import SILENT, SlowNet, TrainedProgrammer, TrainingConfig, inputs, load
 from fwbio.models.train import checkpoint_path, train
@@ -177,6 +179,10 @@ def test_recalls_held_out_digits(tmp_path, rng):
         factor = 1 + 0.2 * rng.standard_normal(program[name].shape)
         program[name] = program[name] * np.maximum(factor, 0)
     assert accuracy(program) >= TOLERANCES["trained recall, noisy"].value
+    program = programmer(TASKS["digits"](seed=12, trials=4, pairs=20, noise=0.3), "delta")
+    for substrate, least in (("kernel", "trained recall"), ("spiking", "trained recall, spiking")):
+        done = execute(program, substrate, seed=1)
+        assert recall_accuracy(done).value >= TOLERANCES[least].value, substrate
 
 
 # How it is trained
