@@ -180,6 +180,8 @@ def run(
         "read-outs by spike counts of finite time",
         "driving forces held at rest",
     ]
+    if form.erase is not None:
+        approximate.append("erase gate in mean field, as if spikes and weights were uncorrelated")
     if course.clipped:
         approximate.append(
             f"{course.clipped} writes erase {model.erase_limit:g} of the prediction, not all of it"
@@ -190,7 +192,7 @@ def run(
         readout=network.drawn,
         weights=network.snapshots,
         onset=course.onset(form.query.shape[1]),
-        exact=("write and erase gates in the mean over spikes, by the flow map",),
+        exact=("write gate and turnover in the mean over spikes, by the flow map",),
         approximate=tuple(approximate),
         backend=f"brian2-{model.engine}",
         traces=traces,
