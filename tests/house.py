@@ -17,11 +17,11 @@ FLOORS = {
 
 
 def files(folder):
-    """What a folder of the house holds, less what is made by running it."""
+    """What a folder of the house installs: not what is made by running it, nor its results."""
     return sorted(
         path
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and not {"__pycache__", "notebooks"} & set(path.parts)
+        if path.is_file() and not {"__pycache__", "notebooks", "results"} & set(path.parts)
     )
 
 
