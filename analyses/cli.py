@@ -14,7 +14,7 @@ import click
 from fwbio import RULES, FwbioError, __version__
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison, summary
 from fwbio.analyses.outputs import check_folder, write
-from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC, unsupported
+from fwbio.analyses.substrates import SUBSTRATES, unsupported
 from fwbio.tasks import TASKS
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -141,8 +141,7 @@ def main(context: click.Context) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")
-@click.option("--kernel", is_flag=True, help="Ask the kernels too (this loads torch).")
-def rules(as_json: bool, kernel: bool) -> None:
+def rules(as_json: bool) -> None:
     """List the rules and the substrates that run them.
 
     Each has its equation, what it stands for in a synapse, and its source.
@@ -151,7 +150,6 @@ def rules(as_json: bool, kernel: bool) -> None:
     Example:
       fwbio rules --json
     """
-    substrates = ["reference", *(["kernel"] if kernel else []), *SYNAPTIC]
     table = [
         {
             "name": rule.name,
@@ -159,7 +157,7 @@ def rules(as_json: bool, kernel: bool) -> None:
             "biology": rule.biology,
             "source": rule.source,
             "objective": rule.objective,
-            "unsupported": {s: unsupported(rule, s) for s in substrates},
+            "unsupported": {s: unsupported(rule, s) for s in SUBSTRATES},
         }
         for rule in RULES.values()
     ]

@@ -98,7 +98,7 @@ def test_rules_are_listed_for_people():
 
 
 def test_rules_are_listed_for_programs():
-    table = json.loads(run("rules", "--json", "--kernel").stdout)
+    table = json.loads(run("rules", "--json").stdout)
     assert [row["name"] for row in table] == list(RULES)
     assert all(row["equation"] == RULES[row["name"]].equation for row in table)
     assert all(row["unsupported"]["reference"] is None for row in table)

@@ -8,7 +8,8 @@ import torch
 import xarray as xr
 
 from fwbio.errors import FwbioError
-from fwbio.kernels.scan import _backend, scan
+from fwbio.kernels.entry import scan
+from fwbio.kernels.support import chosen
 from fwbio.program import operands
 from fwbio.record import Keep, from_run, snapshot_steps
 
@@ -55,7 +56,7 @@ def execute(
         ) from error
     given = operands(program)
     kept = snapshot_steps(weights, given.steps)
-    ran = _backend(backend)
+    ran = chosen(backend)
     place = {"dtype": getattr(torch, dtype), "device": device}
 
     def tensor(x: np.ndarray) -> torch.Tensor:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fwbio.errors import FwbioError, unknown_name
+from fwbio.errors import FwbioError
 from fwbio.kernels import recurrent
+from fwbio.kernels.support import chosen
 from fwbio.normal_form import NormalForm, normal_form, normalised
 from fwbio.program import check_streams
 from fwbio.rule import Rule, Stream
@@ -18,27 +19,7 @@ from fwbio.rules import resolve
 
 Run = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 
-BACKENDS: Mapping[str, Run] = MappingProxyType({"recurrent": recurrent.run})
-
-
-def unsupported(rule: Rule | str, backend: str = "auto") -> str | None:
-    """Why a backend does not run a rule, in words, or None where it does.
-
-    Raises:
-        FwbioError: there is no such rule or backend.
-    """
-    resolve(rule)
-    _backend(backend)
-    return None
-
-
-def _backend(name: str) -> str:
-    """The backend that really runs when `name` is asked for."""
-    if name == "auto":
-        return "recurrent"
-    if name not in BACKENDS:
-        raise unknown_name(name, (*BACKENDS, "auto"), kind="backend", where="backend")
-    return name
+_RUN: Mapping[str, Run] = MappingProxyType({"recurrent": recurrent.run})
 
 
 def scan(
@@ -92,7 +73,7 @@ def scan(
             tensors that disagree in shape, dtype or device.
     """
     rule = resolve(rule)
-    run = BACKENDS[_backend(backend)]
+    run = _RUN[chosen(backend)]
     gates: dict[str, Any] = {"log_decay": log_decay, "beta": beta, "erase": erase, **streams}
     gates = {name: x for name, x in gates.items() if x is not None}
     check_streams(rule, set(gates))
