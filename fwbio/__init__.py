@@ -31,7 +31,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load a part of the toolkit when it is first named (`fwbio.reference` loads NumPy and xarray, say)."""
+    """Load a part of the toolkit when it is first named: most need NumPy, some torch."""
     if name in {"analyses", "data", "kernels", "models", "program", "record", "reference", "tasks"}:
         return import_module(f"fwbio.{name}")
     raise AttributeError(f"module 'fwbio' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Programs: the streams that a rule consumes, one row a step, as a labelled dataset."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from fwbio.rules import RULES, resolve
 LEADING = ("trial", "head")
 GATES = ("log_decay", "beta", "erase", "erase_key")
 _INNER = ("step", "substep", "pre", "post")
+_OF_RUNS = ("snapshot", "time", "cell", "pre_spike", "post_spike")
 
 
 def make(
@@ -28,6 +29,7 @@ def make(
     erase: Any = None,
     erase_key: Any = None,
     initial_weights: Any = None,
+    initial_normaliser: Any = None,
     target: Any = None,
     scored: Any = None,
     stored: Any = None,
@@ -41,7 +43,8 @@ def make(
         W~ = diag(exp(log_decay)) W;   W <- W~ + k (beta v)^T - k (p^T W~);   y = W^T query
 
     Arrays are dimensionless and may have leading axes, named `trial` and `head`; an
-    `xarray.DataArray` may name its own. A number stands for the same number at every step.
+    `xarray.DataArray` may name its own, and is taken by position along them: its coordinates are
+    not kept. A number stands for the same number at every step.
 
     Args:
         rule: a rule or its name.
@@ -54,6 +57,7 @@ def make(
         erase: erase gate (.., step, pre), for rules with a gate of their own.
         erase_key: (.., step, pre), for rules that read their prediction by another key.
         initial_weights: (.., pre, post), zero unless given.
+        initial_normaliser: summed keys that go with them (.., pre), for rules with a normaliser.
         target: what each read-out should be nearest to, (.., step, post).
         scored: which read-outs count, (.., step), true or false.
         stored: which steps' values a cue may ask for, (.., step), true or false.
@@ -73,6 +77,7 @@ def make(
         "erase": erase,
         "erase_key": erase_key,
         "initial_weights": initial_weights,
+        "initial_normaliser": initial_normaliser,
         "target": target,
         "scored": scored,
         "stored": stored,
@@ -80,6 +85,7 @@ def make(
     }
     given = {name: x for name, x in given.items() if x is not None}
     check_streams(rule, given.keys() & set(GATES))
+    _check_initial(rule, given.keys())
     dims = _stream_dims(rule)
     streams = {
         name: _variable(name, x, dims[name], {})
@@ -88,9 +94,12 @@ def make(
     sizes = _sizes(streams)
     if "log_decay" in rule.streams and "log_decay" not in given:
         given["log_decay"] = _default_log_decay(rule, sizes)
+    positional = max(array.ndim - len(dims[name]) for name, array in streams.items())
     for name, x in given.items():
         streams[name] = _variable(name, x, dims.get(name, SCHEMA[name].dims), sizes)
+        _refuse_own_axes(name, x, streams[name], dims.get(name, SCHEMA[name].dims), positional)
     _sizes(streams)
+    _refuse_empty(sizes)
     program = xr.Dataset(streams, coords={"step": np.arange(sizes["step"])})
     program["step"].attrs = {"units": "1", "long_name": "presentation"}
     program.attrs = {
@@ -100,6 +109,40 @@ def make(
         "config": dict(config or {}),
     }
     return require(program, where=f"program of {rule.name}", need=PROGRAM)
+
+
+def _check_initial(rule: Rule, given: Set[str]) -> None:
+    """Refuse a memory that starts without a part of its state, or with one that it hasn't."""
+    if "initial_normaliser" in given and not rule.terms.normaliser:
+        raise FwbioError(
+            f"the rule {rule.name!r} has no normaliser",
+            where="initial_normaliser",
+            mend="leave it out",
+        )
+    if rule.terms.normaliser and len(given & {"initial_weights", "initial_normaliser"}) == 1:
+        raise FwbioError(
+            f"the rule {rule.name!r} starts from weights and the keys summed in them",
+            where="initial_weights",
+            mend="give initial_weights and initial_normaliser, or neither",
+        )
+
+
+def _refuse_own_axes(
+    name: str, given: Any, array: xr.DataArray, dims: tuple[str, ...], positional: int
+) -> None:
+    """Refuse leading axes of an unlabelled array that key, value and query lack."""
+    if not isinstance(given, xr.DataArray) and array.ndim - len(dims) > positional:
+        raise FwbioError(
+            f"shape {array.shape} has leading axes that key, value and query lack",
+            where=name,
+            mend=f"give it as {dims}, or name the axes of an xarray.DataArray",
+        )
+
+
+def _refuse_empty(sizes: Mapping[str, int]) -> None:
+    for dim, size in sizes.items():
+        if size == 0 and dim != "step":
+            raise FwbioError(f"there is no {dim}", where="program", mend=f"give at least one {dim}")
 
 
 def check_streams(rule: Rule, given: set[str]) -> None:
@@ -134,7 +177,7 @@ class Operands:
         streams: (*shape, time, channel); substeps are laid out along time, and a scalar a step
             has a channel axis of size 1.
         writes_per_step: writes along time per step.
-        initial: (*shape, pre, post), or None.
+        initial: (*shape, pre, post), or None; with a normaliser its summed keys are a last column.
         steps, pre, post: sizes.
     """
 
@@ -161,12 +204,13 @@ def operands(program: xr.Dataset) -> Operands:
         raise unknown_name(name, RULES, kind="rule", where="program.attrs['rule']")
     rule = RULES[name]
     check_streams(rule, {gate for gate in GATES if gate in program})
+    _check_initial(rule, {str(name) for name in program.data_vars})
     expected = _stream_dims(rule)
     used = [name for name in expected if name in program]
     for name in used:
         _refuse_surplus(name, program[name].dims, expected[name])
     leading: dict[str, int] = {}
-    for stream in (*used, *(["initial_weights"] if "initial_weights" in program else [])):
+    for stream in (*used, *(x for x in ("initial_weights", "initial_normaliser") if x in program)):
         array = program[stream]
         leading |= {str(d): array.sizes[d] for d in array.dims if d not in _INNER}
     order, shape = tuple(leading), tuple(leading.values())
@@ -191,6 +235,11 @@ def operands(program: xr.Dataset) -> Operands:
     if "initial_weights" in program:
         initial = laid_out("initial_weights", ("pre", "post"))
         initial = np.broadcast_to(initial, (*shape, *initial.shape[-2:]))
+        if rule.terms.normaliser:
+            summed = laid_out("initial_normaliser", ("pre",))[..., None]
+            initial = np.concatenate(
+                [initial, np.broadcast_to(summed, (*shape, *summed.shape[-2:]))], -1
+            )
     sizes = program.sizes
     return Operands(
         rule=rule,
@@ -224,18 +273,22 @@ def _refuse_surplus(name: str, found: tuple[Hashable, ...], dims: tuple[str, ...
             where=name,
             mend=f"give it as (.., {', '.join(dims)}), or name a rule that has these dims",
         )
+    if taken := [str(d) for d in found if d in _OF_RUNS]:
+        raise FwbioError(
+            f"the dims {', '.join(taken)} are a run's own", where=name, mend="rename them"
+        )
 
 
 def _variable(name: str, x: Any, dims: tuple[str, ...], sizes: Mapping[str, int]) -> xr.DataArray:
     """One stream as a labelled array, spread over the `sizes` of the dims that it lacks."""
     if isinstance(x, xr.DataArray):
-        _refuse_surplus(name, x.dims, dims)
         if missing := [d for d in dims if d not in x.dims and d not in sizes]:
             raise FwbioError(
                 f"its dims {x.dims} lack {', '.join(missing)}",
                 where=name,
                 mend=f"name its dims (.., {', '.join(dims)})",
             )
+        _refuse_surplus(name, x.dims, dims)
         array = labelled(name, _numbers(name, x.values), tuple(map(str, x.dims)))
         return array.expand_dims({d: sizes[d] for d in dims if d not in x.dims}).transpose(
             *(d for d in x.dims if d not in dims), *dims
@@ -263,13 +316,18 @@ def _numbers(name: str, x: Any) -> np.ndarray:
             where=name,
             mend="give a rectangular array of real numbers",
         ) from error
+    logical = SCHEMA[name].logical
+    if logical and not np.isin(values, (0, 1)).all():
+        raise FwbioError(
+            "it holds more than true and false", where=name, mend="give true or false at each step"
+        )
     if values.dtype.kind not in "biuf":
         raise FwbioError(
             f"{values.dtype} is not a type of real numbers",
             where=name,
             mend="give a rectangular array of real numbers",
         )
-    return values.astype(bool if SCHEMA[name].logical else np.float64)
+    return values.astype(bool if logical else np.float64)
 
 
 def _sizes(streams: Mapping[str, xr.DataArray]) -> dict[str, int]:

@@ -42,6 +42,7 @@ SCHEMA: Mapping[str, Variable] = {
     "erase": Variable(("step", "pre"), "erase gate"),
     "erase_key": Variable(("step", "pre"), "key of the prediction to erase"),
     "initial_weights": Variable(("pre", "post"), "fast weights before the first step"),
+    "initial_normaliser": Variable(("pre",), "summed keys before the first step"),
     "target": Variable(("step", "post"), "value that the read-out should be nearest to"),
     "scored": Variable(("step",), "whether the step's read-out counts", logical=True),
     "stored": Variable(
@@ -85,7 +86,8 @@ def snapshot_steps(weights: Keep, steps: int) -> np.ndarray:
         return np.arange(steps)
     if weights == "last":
         return np.arange(max(steps - 1, 0), steps)
-    if isinstance(weights, int) and not isinstance(weights, bool) and weights > 0:
+    whole = isinstance(weights, (int, np.integer)) and not isinstance(weights, bool)
+    if whole and int(weights) > 0:
         every = np.arange(weights - 1, steps, weights)
         return np.union1d(every, snapshot_steps("last", steps))
     raise FwbioError(
@@ -125,7 +127,18 @@ def from_run(
         exact: what in the run is exact, in words.
         approximate: what is not, in words.
         traces: further variables of the schema that the run made.
+
+    Raises:
+        FwbioError: the run overflowed.
     """
+    for name, values in (("read-outs", readout), ("weights", weights)):
+        if not np.isfinite(values).all():
+            raise FwbioError(
+                f"the {name} are no longer finite",
+                where=f"{substrate} substrate",
+                mend="scale keys, values or gates down (a delta rule is stable for beta |k|^2 from"
+                " 0 to 2), or give more precision",
+            )
     made = [name for name in program.data_vars if name in SCHEMA and SCHEMA[str(name)].of_run]
     fresh = program.drop_vars(made).drop_dims(["snapshot", "time", "cell"], errors="ignore")
     record = fresh.assign(

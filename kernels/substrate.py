@@ -67,8 +67,6 @@ def execute(
     initial = None
     if given.initial is not None:
         initial = tensor(given.initial).transpose(1, 2)
-        if given.rule.terms.normaliser:
-            initial = torch.nn.functional.pad(initial, (0, 1))
     only_last = len(kept) < 2
     with torch.no_grad():
         y, state, *states = scan(

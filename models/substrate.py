@@ -15,6 +15,7 @@ from fwbio.rule import Rule
 from fwbio.rules import resolve
 
 SUBSTRATES = ("rate", "spiking")
+DIVIDED = ("the normaliser is a column of synapses, but the division is done on its read-out",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,8 @@ def execute(
 
         dw_ij/dt = -lambda_i w_ij + eta k_i (s_j - sum_l p_l w_lj)
 
+    with turnover lambda between presentations and plasticity eta during them.
+
     Args:
         program: as `fwbio.program.make` makes it, its keys non-negative (they are rates).
         substrate: "rate" or "spiking".
@@ -104,6 +107,10 @@ def execute(
             mend="use the reference or kernel substrate",
         )
     config, run = _model(substrate)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise FwbioError(
+            f"{seed!r} is not a seed", where="seed", mend="give a whole number from 0 to 2^32 - 1"
+        )
     known = {f.name for f in fields(config)}
     for name in options:
         if name not in known:
@@ -133,19 +140,24 @@ def execute(
         leading=given.leading,
         config=asdict(model) | {"seed": seed},
         exact=done.exact,
-        approximate=done.approximate,
+        approximate=(*done.approximate, *(DIVIDED if has_normaliser else ())),
         traces={"onset": labelled("onset", done.onset, ("step",)), **done.traces},
     )
 
 
 def _check_parameters(model: Any, where: str) -> None:
     """Refuse parameters that no cell could have."""
-    for name, value in asdict(model).items():
-        if isinstance(value, str) or name.startswith("v_"):
+    for parameter in fields(model):
+        name, value = parameter.name, getattr(model, parameter.name)
+        if parameter.type is str or name.startswith("v_"):
             continue
-        if not isinstance(value, (int, float)) or not 0 < value < np.inf:
+        whole = parameter.type is int
+        kinds = (int, np.integer) if whole else (int, float, np.number)
+        if not isinstance(value, kinds) or not 0 < value < np.inf:
             raise FwbioError(
-                f"{name} = {value!r} is out of range", where=where, mend="give a positive number"
+                f"{name} = {value!r} is out of range",
+                where=where,
+                mend=f"give a positive {'whole ' if whole else ''}number",
             )
     if model.erase_limit >= 1:
         raise FwbioError(
@@ -153,6 +165,8 @@ def _check_parameters(model: Any, where: str) -> None:
             where=where,
             mend="give a number below 1",
         )
+    for fault, mend in model.faults():
+        raise FwbioError(fault, where=where, mend=mend)
 
 
 def _model(substrate: str) -> tuple[type, Callable[..., Run]]:
@@ -169,5 +183,5 @@ def _model(substrate: str) -> tuple[type, Callable[..., Run]]:
 def _initial(given: Operands, n: int, columns: int) -> np.ndarray:
     state = np.zeros((n, given.pre, columns))
     if given.initial is not None:
-        state[..., : given.post] = given.initial.reshape(n, given.pre, given.post)
+        state[:] = given.initial.reshape(n, given.pre, columns)
     return state

@@ -56,6 +56,8 @@ def random_program(rule, rng, *, trials=2, heads=None, initial_weights=False, **
     if initial_weights:
         pre, post = streams["key"].shape[-1], streams["value"].shape[-1]
         streams["initial_weights"] = rng.standard_normal((*leading, pre, post)) / np.sqrt(pre)
+        if RULES[rule].terms.normaliser:
+            streams["initial_normaliser"] = rng.uniform(0, 1, (*leading, pre))
     return program.make(rule, **streams)
 
 

@@ -123,7 +123,7 @@ def test_every_substrate_runs_the_delta_rule_and_something_is_refused():
 @pytest.mark.parametrize("substrate", models.SUBSTRATES)
 def test_synapses_refuse_what_no_synapse_can_do(substrate, rng):
     program = synaptic_program("delta", rng, trials=1, steps=2)
-    with pytest.raises(FwbioError, match="negative rate"):
+    with pytest.raises(FwbioError, match="rates can't be negative"):
         models.execute(program.assign(key=-program.key), substrate=substrate)
     with pytest.raises(FwbioError, match="passive flow"):
         models.execute(program.assign(beta=2 / program.beta), substrate=substrate)

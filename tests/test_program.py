@@ -214,6 +214,36 @@ WRONG = {
         lambda rng: {"initial_weights": np.zeros((POST, PRE))},
         r"^initial_weights: shape \(2, 3\) has pre = 2, but key has pre = 3",
     ),
+    "weights without their summed keys": (
+        "linear_attention",
+        lambda rng: {"initial_weights": np.zeros((PRE, POST))},
+        r"^initial_weights: .* give initial_weights and initial_normaliser, or neither",
+    ),
+    "summed keys of a rule that sums none": (
+        "hebb",
+        lambda rng: {"initial_normaliser": np.zeros(PRE)},
+        r"^initial_normaliser: the rule 'hebb' has no normaliser",
+    ),
+    "a dim that a run makes": (
+        "hebb",
+        lambda rng: {"key": xr.DataArray(np.ones((2, STEPS, PRE)), dims=("time", "step", "pre"))},
+        r"^key: the dims time are a run's own; rename them",
+    ),
+    "a gate with trials of its own": (
+        "delta",
+        lambda rng: {"beta": np.ones((2, STEPS))},
+        r"^beta: shape \(2, 4\) has leading axes that key, value and query lack",
+    ),
+    "marks that are no marks": (
+        "hebb",
+        lambda rng: {"scored": np.full(STEPS, 0.5)},
+        r"^scored: it holds more than true and false",
+    ),
+    "no channels": (
+        "hebb",
+        lambda rng: {"value": np.ones((STEPS, 0))},
+        r"^program: there is no post; give at least one post",
+    ),
     "an unknown rule": (
         "hebbian",
         lambda rng: {},

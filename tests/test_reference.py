@@ -18,7 +18,10 @@ def test_every_rule_has_its_textbook_equation():
 def test_reference_follows_the_textbook(rule, rng):
     streams = random_streams(rule, rng, leading=(2, 3), steps=7, pre=5, post=3, substeps=3)
     start = rng.standard_normal((2, 3, 5, 3))
-    run = reference.execute(program.make(rule, **streams, initial_weights=start), weights="all")
+    state = {"initial_weights": start}
+    if RULES[rule].terms.normaliser:
+        state["initial_normaliser"] = np.zeros((2, 3, 5))
+    run = reference.execute(program.make(rule, **streams, **state), weights="all")
     for trial, head in np.ndindex(2, 3):
         here = {name: x[trial, head] for name, x in streams.items()}
         steps = list(TEXTBOOK[rule](start[trial, head], **here))
@@ -26,6 +29,27 @@ def test_reference_follows_the_textbook(rule, rng):
         record = run.isel(trial=trial, head=head)
         assert_close(record.readout, [y for y, _ in steps], "float64")
         assert_close(record.weights, [W for _, W in steps], "float64")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_run_goes_on_from_its_record(rule, rng):
+    streams = random_streams(rule, rng, leading=(2,), steps=6)
+    whole = reference.execute(program.make(rule, **streams))
+    halves = [{name: x[:, part] for name, x in streams.items()} for part in (np.s_[:3], np.s_[3:])]
+    first = reference.execute(program.make(rule, **halves[0]))
+    state = {"initial_weights": first.weights.isel(snapshot=-1)}
+    if "normaliser" in first:
+        state["initial_normaliser"] = first.normaliser.isel(snapshot=-1)
+    second = reference.execute(program.make(rule, **halves[1], **state))
+    assert_close(second.readout, whole.readout[:, 3:], "float64")
+    assert_close(second.weights, whole.weights, "float64")
+
+
+def test_an_overflowing_run_is_told(rng):
+    streams = random_streams("delta", rng, steps=40)
+    huge = streams | {"key": 1e9 * streams["key"]}
+    with np.errstate(all="ignore"), pytest.raises(FwbioError, match="no longer finite"):
+        reference.execute(program.make("delta", **huge))
 
 
 @pytest.mark.parametrize("rule", RULES)
