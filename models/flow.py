@@ -140,9 +140,9 @@ def plan(form: NormalForm, timing: Timing, *, erase_limit: float, where: str) ->
 def _require_rates(rates: np.ndarray | None, name: str, where: str) -> None:
     if rates is not None and (rates < 0).any():
         raise FwbioError(
-            f"a {name} of {rates.min():.3g} would be a negative rate",
+            f"the {name} reaches {rates.min():.3g}, and rates can't be negative",
             where=f"{where} substrate",
-            mend="code signed items with ON/OFF cells (coding='on_off')",
+            mend="code signed items with ON/OFF cells (coding='on_off'), and keep gates from 0 up",
         )
 
 

@@ -3,9 +3,10 @@
     dw_ij/dt = -lambda_i w_ij + eta k_i (s_j - sum_l p_l w_lj)
     ds_j/dt = (teach_j - s_j) / tau_nmda_decay
 
-w is the conductance above its baseline, s the slow NMDA-like teaching trace, the sum the AMPA
-prediction that moves the plasticity threshold. Presentations are piecewise constant, as
-`fwbio.models.flow` plans them. Every trial is a network of its own within one simulation.
+with turnover lambda between presentations and plasticity eta during them. w is the conductance
+above its baseline, s the slow NMDA-like teaching trace, the sum the AMPA prediction that moves the
+plasticity threshold. Presentations are piecewise constant, as `fwbio.models.flow` plans them. Every
+trial is a network of its own within one simulation.
 """
 
 from dataclasses import dataclass
@@ -43,6 +44,15 @@ class RateModel:
     tau_nmda_decay: float = _RECEPTORS["tau_nmda_decay"]
     erase_limit: float = 1 - 1e-6
     engine: str = "cython"
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Combinations of parameters that make no model, each with its mend."""
+        # Euler's steps of an error that decays by x = -ln(1 - erase_limit) in a write
+        x = -np.log1p(-self.erase_limit)
+        if x * self.dt >= 0.5 * self.write:
+            coarse = f"dt = {self.dt:g} s is too coarse for presentations of {self.write:g} s"
+            return [(coarse, f"give dt below {0.5 * self.write / x:.2g} s")]
+        return []
 
 
 def run(

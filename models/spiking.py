@@ -2,9 +2,10 @@
 
 Key cells fire Poisson spikes at rates proportional to a key (or a cue). Each value channel has a
 pair of leaky integrate-and-fire cells, ON and OFF, that inhibit each other through interneurons,
-so that each feels the difference of the pair's AMPA drives. A slow, NMDA-like pathway of Poisson
-teaching cells teaches: it sets the trace s, and calcium that it admits opens plasticity above
-theta_d. A presynaptic spike moves its synapses by
+so that each feels the difference of the pair's AMPA drives. A slow, NMDA-like pathway teaches:
+Poisson teaching cells set the trace s, and the slow net's signal to write, a rate with the same
+kinetics, admits the calcium that opens plasticity above theta_d. A presynaptic spike moves its
+synapses by
 
     w <- w_0 + (w - w_0) exp(-turnover since its last spike)
     w <- clip(w + lr [calcium > theta_d] (s - ampa) / 2,  0, g_max)
@@ -21,93 +22,14 @@ import brian2 as b2
 import numpy as np
 import xarray as xr
 
-from fwbio.data import constants
+from fwbio.models.cells import SpikingModel
 from fwbio.models.flow import Phase, Plan, Timing, plan
 from fwbio.models.simulation import conduct, dense, engine
 from fwbio.models.substrate import Run
 from fwbio.normal_form import NormalForm
 from fwbio.record import labelled
 
-_RECEPTORS = constants("receptors")
 SIGNS = np.array([1.0, -1.0])
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpikingModel:
-    """Parameters of the spiking substrate, SI units.
-
-    Args:
-        dt: time step, s.
-        gap: silence before each presentation, s.
-        write: duration of a presentation, s.
-        pause: silence between a presentation and a cue of the same step, s.
-        settle: first part of a cue, not read, s.
-        read: part of a cue in which spikes are counted, s.
-        cells_per_key: Poisson cells for each key channel.
-        cells_per_value: Poisson teaching cells for each value cell.
-        peak_rate: rate of a cell at the largest key or teaching input, Hz.
-        base_rate: rate of a value cell without input, Hz.
-        gain: change of a value cell's membrane drive per largest value, V.
-        tau_ampa, tau_nmda_decay: decays of the two receptors, s (Wang 2002).
-        tau_membrane, tau_refractory: of the value cells, s (Wang 2002); the dendrite's too.
-        v_rest, v_reset, v_threshold: of the value cells, V (Wang 2002).
-        theta_d: calcium above which synapses are plastic, 1 being its steady value.
-        baseline: baseline conductance w_0, in units of the largest weight that the writes alone
-            would add up to if they were independent.
-        erase_limit: largest share of a prediction that one presentation may erase, below 1.
-        engine: Brian2's code generation, "cython" or "numpy".
-    """
-
-    dt: float = 0.5e-3
-    gap: float = 0.1
-    write: float = 0.3
-    pause: float = 0.1
-    settle: float = 0.1
-    read: float = 0.3
-    cells_per_key: int = 8
-    cells_per_value: int = 8
-    peak_rate: float = 100.0
-    base_rate: float = 80.0
-    gain: float = 0.02
-    tau_ampa: float = _RECEPTORS["tau_ampa"]
-    tau_nmda_decay: float = _RECEPTORS["tau_nmda_decay"]
-    tau_membrane: float = _RECEPTORS["tau_membrane"]
-    tau_refractory: float = _RECEPTORS["tau_refractory"]
-    v_rest: float = _RECEPTORS["v_rest"]
-    v_reset: float = _RECEPTORS["v_reset"]
-    v_threshold: float = _RECEPTORS["v_threshold"]
-    theta_d: float = 0.4
-    baseline: float = 1.0
-    erase_limit: float = 0.95
-    engine: str = "cython"
-
-    def rate(self, drive: np.ndarray) -> np.ndarray:
-        """The f-I curve of a value cell: Hz from volts of steady drive above rest.
-
-        f = 1 / (tau_ref + tau_m ln((rest + drive - reset) / (rest + drive - threshold)))
-
-        Stepped by dt, a cell is refractory for dt / 2 less on average: its steps are whole.
-        """
-        above = self.v_rest + np.asarray(drive, dtype=float) - self.v_threshold
-        firing = above > 0
-        safe = np.where(firing, above, 1.0)
-        interval = self._silent + self.tau_membrane * np.log1p(
-            (self.v_threshold - self.v_reset) / safe
-        )
-        return np.where(firing, 1 / interval, 0.0)
-
-    @property
-    def _silent(self) -> float:
-        return self.tau_refractory - self.dt / 2
-
-    def drive(self, rate: np.ndarray) -> np.ndarray:
-        """The inverse of `rate`: volts from Hz; a silent cell is taken to be at its rheobase."""
-        rate = np.minimum(np.asarray(rate, dtype=float), 0.99 / self._silent)
-        firing = rate > 0
-        interval = np.where(firing, 1 / np.where(firing, rate, 1.0), np.inf)
-        swing = np.expm1(np.maximum(interval - self._silent, 0) / self.tau_membrane)
-        above = (self.v_threshold - self.v_reset) / swing
-        return self.v_threshold - self.v_rest + above
 
 
 _VALUE_CELLS = """
@@ -179,6 +101,7 @@ def run(
         "rates by Poisson spikes of finitely many cells",
         "read-outs by spike counts of finite time",
         "driving forces held at rest",
+        "calcium admitted by a write signal that is a rate, not by teaching spikes",
     ]
     if form.erase is not None:
         approximate.append("erase gate in mean field, as if spikes and weights were uncorrelated")

@@ -125,7 +125,7 @@ def test_time_passes_only_where_something_happens(rng):
 
 def test_negative_rates_are_refused(rng):
     program = random_program("delta", rng, steps=3, passive=True)
-    with pytest.raises(FwbioError, match=r"rate substrate: a key of -.* ON/OFF"):
+    with pytest.raises(FwbioError, match=r"rate substrate: the key reaches -.* ON/OFF"):
         models.execute(program, "rate")
 
 

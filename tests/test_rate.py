@@ -88,6 +88,9 @@ def test_a_program_without_steps_leaves_the_weights(rng):
         ({"erase_limit": 1.0}, "erase_limit = 1.0 .* number below 1"),
         ({"engine": "fortran"}, "no engine called 'fortran'"),
         ({"weights": "some"}, "'some' does not say which"),
+        ({"dt": 0.05}, "dt = 0.05 s is too coarse for presentations of 0.3 s"),
+        ({"seed": -1}, "-1 is not a seed"),
+        ({"seed": 1.5}, "1.5 is not a seed"),
     ],
 )
 def test_bad_options_are_told_in_one_line(options, words, rng):

@@ -124,6 +124,22 @@ def test_below_threshold_calcium_nothing_is_learned(rng):
         models.execute(program, "spiking", theta_d=0.96)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"peak_rate": 3000.0}, "a cell would often fire twice in a step; give at most 400 Hz"),
+        ({"base_rate": 480.0}, "leaves a value cell no room to rise; give at most 250 Hz"),
+        ({"dt": 5e-3}, "outlasts the refractory period"),
+        ({"v_threshold": -0.09}, "v_threshold = -0.09 V is not above rest and reset"),
+        ({"cells_per_key": 1.5}, "cells_per_key = 1.5 .* positive whole number"),
+    ],
+)
+def test_parameters_that_make_no_cell_are_refused(options, words, rng):
+    program = random_program("hebb", rng, trials=1, steps=1, nonnegative=True, passive=True)
+    with pytest.raises(FwbioError, match=words):
+        models.execute(program, "spiking", **options)
+
+
 def test_the_record_shows_one_presentation(rng):
     program = random_program("delta", rng, steps=3, nonnegative=True, passive=True)
     done = models.execute(program, "spiking", **FAST)

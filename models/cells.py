@@ -1,0 +1,120 @@
+"""The cells of the spiking substrate: their parameters, and their f-I curve in both directions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fwbio.data import constants
+
+_RECEPTORS = constants("receptors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikingModel:
+    """Parameters of the spiking substrate, SI units.
+
+    Args:
+        dt: time step, s.
+        gap: silence before each presentation, s.
+        write: duration of a presentation, s.
+        pause: silence between a presentation and a cue of the same step, s.
+        settle: first part of a cue, not read, s.
+        read: part of a cue in which spikes are counted, s.
+        cells_per_key: Poisson cells for each key channel.
+        cells_per_value: Poisson teaching cells for each value cell.
+        peak_rate: rate of a cell at the largest key or teaching input, Hz.
+        base_rate: rate of a value cell without input, Hz.
+        gain: change of a value cell's membrane drive per largest value, V.
+        tau_ampa, tau_nmda_decay: decays of the two receptors, s (Wang 2002).
+        tau_membrane, tau_refractory: of the value cells, s (Wang 2002); the dendrite's too.
+        v_rest, v_reset, v_threshold: of the value cells, V (Wang 2002).
+        theta_d: calcium above which synapses are plastic, 1 being its steady value.
+        baseline: baseline conductance w_0, in units of the largest weight that the writes alone
+            would add up to if they were independent.
+        erase_limit: largest share of a prediction that one presentation may erase, below 1.
+        engine: Brian2's code generation, "cython" or "numpy".
+    """
+
+    dt: float = 0.5e-3
+    gap: float = 0.1
+    write: float = 0.3
+    pause: float = 0.1
+    settle: float = 0.1
+    read: float = 0.3
+    cells_per_key: int = 8
+    cells_per_value: int = 8
+    peak_rate: float = 100.0
+    base_rate: float = 80.0
+    gain: float = 0.02
+    tau_ampa: float = _RECEPTORS["tau_ampa"]
+    tau_nmda_decay: float = _RECEPTORS["tau_nmda_decay"]
+    tau_membrane: float = _RECEPTORS["tau_membrane"]
+    tau_refractory: float = _RECEPTORS["tau_refractory"]
+    v_rest: float = _RECEPTORS["v_rest"]
+    v_reset: float = _RECEPTORS["v_reset"]
+    v_threshold: float = _RECEPTORS["v_threshold"]
+    theta_d: float = 0.4
+    baseline: float = 1.0
+    erase_limit: float = 0.95
+    engine: str = "cython"
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Combinations of parameters that make no cell, each with its mend."""
+        found = []
+        if self.dt >= self.tau_refractory:
+            found.append(
+                (
+                    f"dt = {self.dt:g} s outlasts the refractory period",
+                    f"give dt below {self.tau_refractory:g} s",
+                )
+            )
+        if self.peak_rate * self.dt > 0.2:
+            found.append(
+                (
+                    f"at peak_rate = {self.peak_rate:g} Hz a cell would often fire twice in a step",
+                    f"give at most {0.2 / self.dt:g} Hz, or a smaller dt",
+                )
+            )
+        if not max(self.v_rest, self.v_reset) < self.v_threshold:
+            found.append(
+                (
+                    f"v_threshold = {self.v_threshold:g} V is not above rest and reset",
+                    "give v_rest and v_reset below v_threshold",
+                )
+            )
+        if self.base_rate * self.tau_refractory > 0.5:
+            found.append(
+                (
+                    f"base_rate = {self.base_rate:g} Hz leaves a value cell no room to rise",
+                    f"give at most {0.5 / self.tau_refractory:g} Hz",
+                )
+            )
+        return found
+
+    def rate(self, drive: np.ndarray) -> np.ndarray:
+        """The f-I curve of a value cell: Hz from volts of steady drive above rest.
+
+        f = 1 / (tau_ref + tau_m ln((rest + drive - reset) / (rest + drive - threshold)))
+
+        Stepped by dt, a cell is refractory for dt / 2 less on average: its steps are whole.
+        """
+        above = self.v_rest + np.asarray(drive, dtype=float) - self.v_threshold
+        firing = above > 0
+        safe = np.where(firing, above, 1.0)
+        interval = self._silent + self.tau_membrane * np.log1p(
+            (self.v_threshold - self.v_reset) / safe
+        )
+        return np.where(firing, 1 / interval, 0.0)
+
+    @property
+    def _silent(self) -> float:
+        return self.tau_refractory - self.dt / 2
+
+    def drive(self, rate: np.ndarray) -> np.ndarray:
+        """The inverse of `rate`: volts from Hz; a silent cell is taken to be at its rheobase."""
+        rate = np.minimum(np.asarray(rate, dtype=float), 0.99 / self._silent)
+        firing = rate > 0
+        interval = np.where(firing, 1 / np.where(firing, rate, 1.0), np.inf)
+        swing = np.expm1(np.maximum(interval - self._silent, 0) / self.tau_membrane)
+        above = (self.v_threshold - self.v_reset) / swing
+        return self.v_threshold - self.v_rest + above
