@@ -10,7 +10,7 @@ from types import MappingProxyType
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.rule import Rule, Terms
 
-_AMPA = "AMPA conductance grows with presynaptic glutamate times NMDA-gated teaching calcium"
+_AMPA = "AMPA conductance grows with the presynaptic rate times a slow NMDA-like teaching trace"
 _TURNOVER = "receptors turn over between presentations"
 _THRESHOLD = "the plasticity threshold moves with what the AMPA synapses already predict"
 
@@ -88,8 +88,8 @@ _TABLE = (
         equation="W~ = diag(alpha) W;  W <- W~ + k (beta * v)^T - k ((erase * k)^T W~);  y = W^T q",
         terms=Terms(decay="channel", write="channel", erase="gate"),
         objective="the delta rule's, with a write gate per post and an erase gate per pre channel",
-        biology=f"{_AMPA}, with turnover during the write, which makes the write gate smaller than"
-        " the erase gate",
+        biology=f"{_AMPA}, scaled for each postsynaptic cell; {_TURNOVER} at a rate of each"
+        " presynaptic cell; the prediction that moves the threshold is read by gated afferents",
         source="arXiv:2605.22791",
     ),
     Rule(
@@ -121,7 +121,8 @@ _TABLE = (
         equation="W <- W + beta (k - W v) v^T;  y = W^T q",
         terms=Terms(erase="key", transposed=True),
         objective="beta/2 |k - W v|^2",
-        biology="growth by coincidence, held back by the postsynaptic rate squared",
+        biology="growth by coincidence, held back by what all postsynaptic cells together predict"
+        " of the input (of one cell: its rate squared)",
         source="Oja 1982, 10.1007/BF00275687; Irie 2022, arXiv:2206.01649",
     ),
     Rule(
