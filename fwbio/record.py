@@ -281,7 +281,7 @@ def save(record: xr.Dataset | xr.DataTree, path: str | Path) -> Path:
 
 def load(path: str | Path) -> xr.Dataset | xr.DataTree:
     """Read what `save` wrote: a dataset, or a tree where groups were saved. NetCDF is read whole;
-    Zarr is opened lazily.
+    Zarr is opened lazily, so that a damaged chunk is met only when it is read.
 
     Raises:
         FwbioError: there is no such file, or it is not (or no longer) a whole store.
@@ -289,6 +289,10 @@ def load(path: str | Path) -> xr.Dataset | xr.DataTree:
     path = Path(path)
     if not path.exists():
         raise FwbioError("there is no such file", where=str(path), mend="check the name")
+    if path.is_dir() and path.suffix != ".zarr":
+        raise FwbioError(
+            "a folder is not a record", where=str(path), mend="name the .nc or .zarr in it"
+        )
     try:
         if path.suffix == ".zarr":
             tree = xr.open_datatree(path, engine="zarr", consolidated=False)

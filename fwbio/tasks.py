@@ -235,7 +235,8 @@ def _check(task: str, config: Config) -> None:
             raise FwbioError(
                 f"{field.name} = {value!r} is out of range",
                 where=f"task {task}",
-                mend=f"give a {'whole number' if whole else 'number'} from {low:g} to {high:g}",
+                mend=f"give a {'whole number' if whole else 'number'} from {low:g}"
+                + (" up" if high == np.inf else f" to {high:g}"),
             )
     if isinstance(config, Rebinding) and config.pairs % config.repeats:
         raise FwbioError(

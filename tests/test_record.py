@@ -218,6 +218,13 @@ def test_a_missing_file_is_told(suffix, tmp_path):
         record.load(tmp_path / f"none{suffix}")
 
 
+def test_a_folder_is_no_record(tmp_path):
+    with pytest.raises(
+        FwbioError, match=r"a folder is not a record; name the \.nc or \.zarr in it"
+    ):
+        record.load(tmp_path)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_file_cut_short_is_told(share, run, tmp_path):
     path = record.save(run, tmp_path / "run.nc")
