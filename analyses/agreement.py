@@ -7,8 +7,7 @@ import xarray as xr
 
 from fwbio.analyses.recall import cosine
 from fwbio.errors import FwbioError
-
-STREAMS = ("key", "value", "query", "log_decay", "beta", "erase", "erase_key", "initial_weights")
+from fwbio.program import EXECUTED
 
 
 def align(record: xr.Dataset, reference: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
@@ -30,7 +29,7 @@ def align(record: xr.Dataset, reference: xr.Dataset) -> tuple[xr.Dataset, xr.Dat
     if trials:
         first = {"trial": slice(min(trials))}
         record, reference = record.isel(first), reference.isel(first)
-    for name in STREAMS:
+    for name in EXECUTED:
         if name not in record and name not in reference:
             continue
         if name not in record or name not in reference:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from fwbio import record
 from fwbio.analyses.compare import summary
 from fwbio.errors import FwbioError
-from fwbio.files import written_aside
+from fwbio.files import writes_told, written_aside
 
 TREE, TABLE, FIGURES, REPORT = "comparison.nc", "summary.csv", "figures", "report.html"
 
@@ -27,15 +27,8 @@ def check_folder(folder: str | Path) -> Path:
     standing = folder
     while not standing.exists() and standing != standing.parent:
         standing = standing.parent
-    try:
-        with tempfile.TemporaryDirectory(dir=standing):
-            pass
-    except OSError as error:
-        raise FwbioError(
-            f"can't be written ({error.strerror or error})",
-            where=str(folder),
-            mend="name a folder that you may write to",
-        ) from error
+    with writes_told(folder), tempfile.TemporaryDirectory(dir=standing):
+        pass
     if (folder / FIGURES).exists() and not (folder / REPORT).exists():
         raise FwbioError(
             f"has a folder {FIGURES!r} that is not a report's and would be replaced",

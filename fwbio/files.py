@@ -20,20 +20,25 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with _told(path):
+    with writes_told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.touch()
         aside.unlink()
     try:
         yield aside
-        with _told(path):
+        with writes_told(path):
             _replace(path, aside)
     finally:
         _remove(aside)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def writes_told(path: Path) -> Iterator[None]:
+    """Tell in words that `path` can't be written, where the block finds that out.
+
+    Raises:
+        FwbioError: the block raised an OSError.
+    """
     try:
         yield
     except OSError as error:

@@ -14,6 +14,8 @@ from fwbio.rules import RULES, resolve
 
 LEADING = ("trial", "head")
 GATES = ("log_decay", "beta", "erase", "erase_key")
+INITIAL = ("initial_weights", "initial_normaliser")
+EXECUTED = (*PROGRAM, *GATES, *INITIAL)
 _INNER = ("step", "substep", "pre", "post")
 _OF_RUNS = ("snapshot", "time", "cell", "pre_spike", "post_spike")
 
@@ -119,7 +121,7 @@ def _check_initial(rule: Rule, given: Set[str]) -> None:
             where="initial_normaliser",
             mend="leave it out",
         )
-    if rule.terms.normaliser and len(given & {"initial_weights", "initial_normaliser"}) == 1:
+    if rule.terms.normaliser and len(given & set(INITIAL)) == 1:
         raise FwbioError(
             f"the rule {rule.name!r} starts from weights and the keys summed in them",
             where="initial_weights",
@@ -210,7 +212,7 @@ def operands(program: xr.Dataset) -> Operands:
     for name in used:
         _refuse_surplus(name, program[name].dims, expected[name])
     leading: dict[str, int] = {}
-    for stream in (*used, *(x for x in ("initial_weights", "initial_normaliser") if x in program)):
+    for stream in (*used, *(name for name in INITIAL if name in program)):
         array = program[stream]
         leading |= {str(d): array.sizes[d] for d in array.dims if d not in _INNER}
     order, shape = tuple(leading), tuple(leading.values())

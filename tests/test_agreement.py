@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from programs import random_program
 from tolerances import assert_close
 
 from fwbio import FwbioError, reference
@@ -88,3 +89,11 @@ def test_runs_of_different_rules_and_shapes_are_told(episode, record):
         weight_agreement(record.drop_vars("beta"), record)
     with pytest.raises(FwbioError, match="there is no error of 'spikes'"):
         relative_error(record, record, of="spikes")
+
+
+@pytest.mark.parametrize("name", ["key", "beta", "initial_weights", "initial_normaliser"])
+def test_runs_that_differ_in_anything_executed_are_refused(name, rng):
+    program = random_program("linear_attention", rng, initial_weights=True)
+    other = program.assign({name: program[name] + 0.5})
+    with pytest.raises(FwbioError, match=f"'{name}' differs"):
+        align(reference.execute(other), reference.execute(program))
