@@ -10,6 +10,8 @@ import torch
 SEED = "FWBIO_TEST_SEED"
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)  # which also fills uninitialised memory with NaN
 
