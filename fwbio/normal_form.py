@@ -7,6 +7,7 @@ kernels share one account of every rule.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -24,9 +25,13 @@ class NormalForm:
 
     Args:
         key: what is written along and erased along, (.., time, row).
-        write: u, what is added, (.., time, column); with a normaliser its last column is the
-            weight of the key in the normaliser.
-        erase: p, how the prediction is read, (.., time, row), or None.
+        value: what is written, before its strength, (.., time, column); with a normaliser its last
+            column is one.
+        strength: factor on the value, and on the erase key where it is tied, (.., time, 1), or
+            None.
+        reading: p, how the prediction is read, where it has a key of its own, (.., time, row), or
+            None.
+        tied: whether p is strength * key.
         log_decay: (.., time, 1 or row), or None.
         query: (.., step, pre).
         transposed: rows are post and columns pre: the state is read by `state @ query`.
@@ -35,13 +40,27 @@ class NormalForm:
     """
 
     key: Array
-    write: Array
-    erase: Array | None
+    value: Array
+    strength: Array | None
+    reading: Array | None
+    tied: bool
     log_decay: Array | None
     query: Array
     transposed: bool
     normaliser: bool
     writes_per_step: int
+
+    @cached_property
+    def write(self) -> Array:
+        """u, what is added, (.., time, column)."""
+        return self.value if self.strength is None else self.strength * self.value
+
+    @cached_property
+    def erase(self) -> Array | None:
+        """p, how the prediction is read, (.., time, row), or None."""
+        if not self.tied:
+            return self.reading
+        return self.key if self.strength is None else self.strength * self.key
 
 
 def normal_form(
@@ -64,28 +83,30 @@ def normal_form(
     """
     terms = rule.terms
     key, query = (_feature(terms, streams[name], xp) for name in ("key", "query"))
-    value, beta = streams["value"], streams.get("beta")
+    value, strength = streams["value"], streams.get("beta")
     if terms.transposed:
         key, value = value, key
     if terms.solve != "explicit":
-        beta = _step_size(terms, beta, (key * key).sum(-1)[..., None], xp)
-    write = value if beta is None else beta * value
+        strength = _step_size(terms, strength, key, xp)
+    if terms.write == "channel" and strength is not None:
+        value, strength = strength * value, None
     if terms.normaliser:
-        ones = xp.ones_like(write[..., :1])
-        write = xp.concatenate([write, ones if beta is None else beta * ones], -1)
-    erase = {
+        value = xp.concatenate([value, xp.ones_like(value[..., :1])], -1)
+    reading = {
         "none": lambda: None,
-        "key": lambda: beta * key,
+        "key": lambda: None,
         "gate": lambda: streams["erase"] * key,
-        "erase_key": lambda: beta * streams["erase_key"],
+        "erase_key": lambda: strength * streams["erase_key"],
     }[terms.erase]()
     log_decay = streams.get("log_decay")
     if log_decay is not None and writes_per_step > 1:
         log_decay = _on_first_write(log_decay, writes_per_step, time_axis, xp)
     return NormalForm(
         key=key,
-        write=write,
-        erase=erase,
+        value=value,
+        strength=strength,
+        reading=reading,
+        tied=terms.erase == "key",
         log_decay=log_decay,
         query=query,
         transposed=terms.transposed,
@@ -107,8 +128,8 @@ def _feature(terms: Terms, x: Array, xp: ModuleType) -> Array:
     return xp.where(x > 0, x + 1, xp.exp(xp.where(x > 0, xp.zeros_like(x), x)))
 
 
-def _step_size(terms: Terms, beta: Array, squared_norm: Array, xp: ModuleType) -> Array:
-    x = beta * squared_norm
+def _step_size(terms: Terms, beta: Array, key: Array, xp: ModuleType) -> Array:
+    x = (beta * key * key).sum(-1)[..., None]
     if terms.solve == "implicit":
         return beta / (1 + x)
     small = abs(x) < 1e-8

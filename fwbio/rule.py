@@ -60,6 +60,14 @@ class Terms:
     transposed: bool = False
     substeps: bool = False
 
+    def extra_columns(self, pre: int) -> int:
+        """Columns that the state (pre, post + extra) has beside one for each post channel.
+
+        Args:
+            pre: number of pre channels.
+        """
+        return 1 if self.normaliser else 0
+
     def streams(self) -> tuple[Stream, ...]:
         """The streams that these terms consume beside key, value and query."""
         found = []

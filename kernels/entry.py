@@ -1,7 +1,6 @@
 """The entry: any rule of the table over tensors, by the backend asked for."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -10,14 +9,14 @@ import torch
 from torch import Tensor
 
 from fwbio.errors import FwbioError
-from fwbio.kernels import recurrent
+from fwbio.kernels import lowering, recurrent
+from fwbio.kernels.recurrence import Run, state_dtype
 from fwbio.kernels.support import chosen
-from fwbio.normal_form import NormalForm, normal_form, normalised
 from fwbio.program import check_streams
 from fwbio.rule import Rule, Stream
 from fwbio.rules import resolve
 
-Run = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 _RUN: Mapping[str, Run] = MappingProxyType({"recurrent": recurrent.run})
 
@@ -42,8 +41,10 @@ def scan(
 
         W~ = diag(exp(log_decay)) W;   W <- W~ + k (beta v)^T - k (p^T W~);   y = scale W^T q / n
 
-    Every tensor is dimensionless and shares one floating dtype and one device; T is time, H
-    heads. A number, or a size of 1, stands for the same number along an axis.
+    Every tensor is dimensionless. q, k and v share one device and one dtype: float64, float32,
+    bfloat16 or float16. The state is float64 for float64, float32 for all that is shorter; gates
+    and the initial state are in either dtype. T is time, H heads. A number, or a size of 1, stands
+    for the same number along an axis. Autocast changes nothing in here.
 
     Args:
         rule: a rule or its name.
@@ -64,9 +65,9 @@ def scan(
         **streams: further streams that the rule declares (`erase_key` [B, T, H, K]).
 
     Returns:
-        The read-outs [B, T, H, V] and the final state, shaped as `initial_state`; with
-        `return_states` also the states [B, T // s, H, K, V] (packed: one after another along the
-        second axis).
+        The read-outs [B, T, H, V] in q's dtype and the final state, shaped as `initial_state`;
+        with `return_states` also the states [B, T // s, H, K, V] (packed: one after another along
+        the second axis).
 
     Raises:
         FwbioError: an unknown rule, backend or stream, a stream that the rule lacks or needs, or
@@ -77,49 +78,38 @@ def scan(
     gates: dict[str, Any] = {"log_decay": log_decay, "beta": beta, "erase": erase, **streams}
     gates = {name: x for name, x in gates.items() if x is not None}
     check_streams(rule, set(gates))
+    writes = _check_shapes(rule, q, k, v)
     if rule.default_decay_offset is not None and "log_decay" not in gates:
         gates["log_decay"] = _default_log_decay(rule, q)
-    writes = _check_shapes(rule, q, k, v)
     laid_out = {"query": q, "key": k, "value": v}
     for name, gate in gates.items():
         laid_out[name] = _gate(rule.streams[name], gate, q, k, v)
-    form = normal_form(rule, laid_out, xp=torch, time_axis=1, writes_per_step=writes)
     if return_states is not None and not (type(return_states) is int and return_states > 0):
         raise FwbioError(
             f"can't keep every {return_states!r}-th state",
             where="return_states",
             mend="give a positive number of steps, or None",
         )
-    spans = _spans(cu_seqlens, q)
-    state = _initial_state(form, initial_state, q, v, len(spans) if spans else q.shape[0])
-    if spans is None:
-        y, state, kept = run(form, state, keep_every=return_states)
-    else:
-        parts = [
-            run(_slice(form, start, end), state[i : i + 1], keep_every=return_states)
-            for i, (start, end) in enumerate(spans)
-        ]
-        y = torch.cat([part[0] for part in parts], 1)
-        state = torch.cat([part[1] for part in parts])
-        trajectories = [part[2] for part in parts if part[2] is not None]
-        kept = torch.cat(trajectories, 1) if trajectories else None
-    y = scale * (normalised(y, torch) if form.normaliser else y)
-    if form.transposed:
-        state = state.transpose(-1, -2)
-        kept = None if kept is None else kept.transpose(-1, -2)
+    ends = _ends(cu_seqlens, q)
+    state = _initial_state(rule, initial_state, q, v, len(ends) - 1 if ends else q.shape[0])
+    with torch.autocast(q.device.type, enabled=False):
+        y, state, kept = lowering.execute(
+            rule, laid_out, state, run, writes=writes, keep_every=return_states, ends=ends
+        )
+        y = y if scale == 1 else scale * y
     return (y, state) if kept is None else (y, state, kept)
 
 
 def _check_shapes(rule: Rule, q: Tensor, k: Tensor, v: Tensor) -> int:
     """The number of writes a step, once query, key and value agree."""
     for name, x in (("q", q), ("k", k), ("v", v)):
-        if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
+        if not isinstance(x, Tensor) or x.ndim != 4 or x.dtype not in DTYPES:
             raise FwbioError(
                 f"{_seen(x)} is not a floating tensor of four axes",
                 where=name,
                 mend="lay it out as [batch, time, head, channel]",
             )
-        _alike(name, x, q)
+        _alike(name, x, q, (q.dtype,))
     batch, steps, heads, pre = q.shape
     writes = max(1, k.shape[1] // steps) if rule.terms.substeps and steps else 1
     if k.shape != (batch, steps * writes, heads, pre):
@@ -143,13 +133,15 @@ def _seen(x: object) -> str:
     return f"shape {tuple(x.shape)}, {x.dtype} on {x.device}"
 
 
-def _alike(name: str, x: object, q: Tensor) -> Tensor:
-    """The argument itself, once it is a tensor of the query's dtype on its device."""
-    if not isinstance(x, Tensor) or x.dtype != q.dtype or x.device != q.device:
+def _alike(name: str, x: object, q: Tensor, dtypes: tuple[torch.dtype, ...]) -> Tensor:
+    """The argument itself, once it is a tensor of one of the dtypes on the query's device."""
+    if not isinstance(x, Tensor) or x.dtype not in dtypes or x.device != q.device:
         raise FwbioError(
             f"{_seen(x)}, but q is {q.dtype} on {q.device}",
             where=name,
-            mend="give tensors of one dtype on one device",
+            mend="give tensors of one dtype on one device"
+            if len(set(dtypes)) == 1
+            else f"give {' or '.join(map(str, dtypes))} on {q.device}",
         )
     return x
 
@@ -159,7 +151,9 @@ def _gate(stream: Stream, x: Tensor | float, q: Tensor, k: Tensor, v: Tensor) ->
     times = k.shape[1] if "substep" in stream.dims else q.shape[1]
     channels = {"pre": q.shape[-1], "post": v.shape[-1]}.get(stream.dims[-1], 1)
     full = (q.shape[0], times, q.shape[2], channels)
-    gate = _alike(stream.name, q.new_tensor(x) if isinstance(x, (int, float)) else x, q)
+    wide_dtype = state_dtype(q.dtype)
+    given = torch.tensor(x, dtype=wide_dtype, device=q.device) if isinstance(x, (int, float)) else x
+    gate = _alike(stream.name, given, q, (q.dtype, wide_dtype))
     wide = gate[..., None] if gate.ndim == 3 else gate
     if wide.ndim not in (0, 4) or any(
         n not in (1, size) for n, size in zip(wide.shape, full, strict=wide.ndim == 4)
@@ -176,28 +170,29 @@ def _gate(stream: Stream, x: Tensor | float, q: Tensor, k: Tensor, v: Tensor) ->
 def _default_log_decay(rule: Rule, q: Tensor) -> Tensor:
     """log(1 - 2^-(h + offset)) for head h, [1, 1, H]."""
     assert rule.default_decay_offset is not None
-    h = torch.arange(q.shape[2], dtype=q.dtype, device=q.device)
+    h = torch.arange(q.shape[2], dtype=state_dtype(q.dtype), device=q.device)
     return torch.log1p(-torch.exp2(-(h + rule.default_decay_offset)))[None, None]
 
 
-def _initial_state(
-    form: NormalForm, given: Tensor | None, q: Tensor, v: Tensor, batch: int
-) -> Tensor:
-    """The first state as [batch, H, row, column]."""
-    columns = v.shape[-1] + (1 if form.normaliser else 0)
+def _initial_state(rule: Rule, given: Tensor | None, q: Tensor, v: Tensor, batch: int) -> Tensor:
+    """The first state as [batch, H, K, column], in the state's dtype."""
+    dtype = state_dtype(q.dtype)
+    columns = v.shape[-1] + rule.terms.extra_columns(q.shape[-1])
     shape = (batch, q.shape[2], q.shape[3], columns)
-    state = q.new_zeros(shape) if given is None else _alike("initial_state", given, q)
+    if given is None:
+        return q.new_zeros(shape, dtype=dtype)
+    state = _alike("initial_state", given, q, (q.dtype, dtype))
     if state.shape != shape:
         raise FwbioError(
             f"shape {tuple(state.shape)} does not fit",
             where="initial_state",
             mend=f"give {list(shape)}",
         )
-    return state.transpose(-1, -2) if form.transposed else state
+    return state.to(dtype)
 
 
-def _spans(cu_seqlens: Tensor | None, q: Tensor) -> list[tuple[int, int]] | None:
-    """The start and end of each packed sequence."""
+def _ends(cu_seqlens: Tensor | None, q: Tensor) -> tuple[int, ...] | None:
+    """The ends of the packed sequences, from 0 to T."""
     if cu_seqlens is None:
         return None
     ends = cu_seqlens.tolist() if isinstance(cu_seqlens, Tensor) else cu_seqlens
@@ -209,18 +204,4 @@ def _spans(cu_seqlens: Tensor | None, q: Tensor) -> list[tuple[int, int]] | None
             where="cu_seqlens",
             mend="pack sequences along time with B = 1, and give ascending ends from 0 to T",
         )
-    return list(pairwise(ends))
-
-
-def _slice(form: NormalForm, start: int, end: int) -> NormalForm:
-    """The operands of the steps from start to end."""
-    n = form.writes_per_step
-    times = slice(start * n, end * n)
-    return dataclasses.replace(
-        form,
-        key=form.key[:, times],
-        write=form.write[:, times],
-        erase=None if form.erase is None else form.erase[:, times],
-        log_decay=None if form.log_decay is None else form.log_decay[:, times],
-        query=form.query[:, start:end],
-    )
+    return tuple(ends)

@@ -1,46 +1,55 @@
-"""The normal form step by step in torch: differentiable, any device, float32 and float64."""
+"""The recurrence step by step in torch: differentiable (twice, too), any device and dtype."""
 
 import torch
 from torch import Tensor
 
-from fwbio.normal_form import NormalForm
+from fwbio.kernels.packing import by_sequence
+from fwbio.kernels.recurrence import Recurrence
 
 
+@by_sequence
 def run(
-    form: NormalForm, state: Tensor, *, keep_every: int | None = None
+    recurrence: Recurrence, state: Tensor, keep_every: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Run the general step over time.
-
-        W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~);   y = W^T q
+    """Run the recurrence over time, one product after another.
 
     Args:
-        form: its operands, laid out [batch, time, head, channel].
-        state: [batch, head, row, column].
+        recurrence: its operands.
+        state: [B, H, K, V], in its own dtype.
         keep_every: keep the state after every so many steps, or not at all.
 
     Returns:
-        The read-outs [batch, step, head, column], not yet normalised; the last state; the kept
-        states [batch, kept, head, row, column], or None.
+        The read-outs [B, T, H, V] in the query's dtype; the last state; the kept states
+        [B, kept, H, K, V], or None.
     """
-    steps, writes = form.query.shape[1], form.writes_per_step
+    dtype, wide = recurrence.query.dtype, state.dtype
+    query, key, value, strength, erase, log_decay = (
+        None if x is None else x.to(wide) for x in recurrence.operands
+    )
+    assert query is not None and key is not None and value is not None
+    if strength is not None:
+        value = strength[..., None] * value
+        erase = strength[..., None] * key if recurrence.tied else erase
+    elif recurrence.tied:
+        erase = key
+    decay = None if log_decay is None else log_decay.exp()
+    if decay is not None and decay.ndim == 3:
+        decay = decay[..., None]
     readouts, kept = [], []
-    decay = None if form.log_decay is None else form.log_decay.exp()
-    for step in range(steps):
-        for t in range(step * writes, (step + 1) * writes):
-            if decay is not None:
-                state = decay[:, t, :, :, None] * state
-            write = form.write[:, t]
-            if form.erase is not None:
-                write = write - torch.einsum("bhk,bhkv->bhv", form.erase[:, t], state)
-            state = state + form.key[:, t, :, :, None] * write[:, :, None, :]
-        read = "bhvk,bhk->bhv" if form.transposed else "bhkv,bhk->bhv"
-        readouts.append(torch.einsum(read, state, form.query[:, step]))
+    for step in range(query.shape[1]):
+        for t in range(step * recurrence.writes, (step + 1) * recurrence.writes):
+            decayed = state if decay is None else decay[:, t, :, :, None] * state
+            write = value[:, t]
+            if erase is not None:
+                read = state if recurrence.undecayed else decayed
+                write = write - torch.einsum("bhk,bhkv->bhv", erase[:, t], read)
+            state = decayed + key[:, t, :, :, None] * write[:, :, None, :]
+        readouts.append(torch.einsum("bhkv,bhk->bhv", state, query[:, step]))
         if keep_every and (step + 1) % keep_every == 0:
             kept.append(state)
-    empty_side = state.shape[-2] if form.transposed else state.shape[-1]
-    batch, heads = state.shape[:2]
-    y = torch.stack(readouts, 1) if readouts else state.new_zeros(batch, 0, heads, empty_side)
+    batch, heads, _, columns = state.shape
+    y = torch.stack(readouts, 1) if readouts else state.new_zeros(batch, 0, heads, columns)
     if not keep_every:
-        return y, state, None
+        return y.to(dtype), state, None
     trajectory = torch.stack(kept, 1) if kept else state.new_zeros(batch, 0, *state.shape[1:])
-    return y, state, trajectory
+    return y.to(dtype), state, trajectory

@@ -67,7 +67,7 @@ def execute(
     initial = None
     if given.initial is not None:
         initial = tensor(given.initial).transpose(1, 2)
-    only_last = len(kept) < 2
+    every = None if weights == "last" else 1 if weights == "all" else int(weights)
     with torch.no_grad():
         y, state, *states = scan(
             given.rule,
@@ -76,10 +76,12 @@ def execute(
             streams.pop("value"),
             **streams,
             initial_state=initial,
-            return_states=None if only_last else 1,
+            return_states=every,
             backend=ran,
         )
-    trajectory = state[:, None] if only_last else states[0][:, kept]
+    trajectory = torch.cat([*states, state[:, None]], 1)
+    if every is not None and given.steps % every == 0:
+        trajectory = states[0]
     snapshots = trajectory[:, : len(kept), 0].cpu().numpy()
     shaped = snapshots.reshape(*given.shape, len(kept), *snapshots.shape[-2:])
     return from_run(

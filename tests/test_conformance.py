@@ -60,6 +60,21 @@ def test_kernel_at_awkward_sizes(rule, backend, steps, pre, post, rng):
         assert_conforms(run, reference.execute(program, weights=keep), "float64")
 
 
+@pytest.mark.parametrize(("keep", "every"), [("last", None), ("all", 1), (3, 3), (np.int64(9), 9)])
+def test_kernels_keep_no_more_states_than_asked_for(keep, every, rng, monkeypatch):
+    from fwbio.kernels import substrate
+
+    asked = []
+
+    def scan(*args, return_states, **options):
+        asked.append(return_states)
+        return kernels.scan(*args, return_states=return_states, **options)
+
+    monkeypatch.setattr(substrate, "scan", scan)
+    kernels.execute(random_program("delta", rng, steps=9), weights=keep)
+    assert asked == [every]
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_kernel_starts_from_initial_weights(rule, rng):
     program = random_program(rule, rng, initial_weights=True)

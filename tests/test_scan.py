@@ -226,6 +226,32 @@ def test_scale_multiplies_the_readout(rule, rng):
 
 @rules
 @backends
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wide_gates", [False, True])
+def test_short_dtypes_have_single_states(rule, backend, dtype, wide_gates, rng):
+    """Against float64 on the same rounded inputs; gates and states in either dtype."""
+    operands = random_tensors(rule, rng, steps=20, pre=8, post=6, dtype=dtype)
+    wide = {*RULES[rule].streams, "initial_state"} if wide_gates else set()
+    given = {name: x.float() if name in wide else x for name, x in operands.items()}
+    outputs = scan(rule, **given, return_states=4, backend=backend)
+    assert [x.dtype for x in outputs] == [dtype, torch.float32, torch.float32]
+    exact = scan(rule, **{name: x.double() for name, x in operands.items()}, return_states=4)
+    for actual, expected in zip(outputs, exact, strict=True):
+        assert_close(actual.float(), expected, "bfloat16")
+
+
+@rules
+@backends
+def test_autocast_changes_nothing(rule, backend, rng):
+    operands = random_tensors(rule, rng, dtype=torch.float32)
+    plain = scan(rule, **operands, backend=backend)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = scan(rule, **operands, backend=backend)
+    assert all(map(torch.equal, plain, cast))
+
+
+@rules
+@backends
 def test_the_same_run_is_equal_to_the_bit(rule, backend, rng):
     operands = random_tensors(rule, rng, dtype=torch.float32, steps=9)
 
