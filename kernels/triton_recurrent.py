@@ -1,0 +1,799 @@
+"""The recurrence in Triton with the state in registers: one launch forward, one backward.
+
+    W~_t = D_t W_{t-1};   u_t = s_t v_t - R_t^T p_t;   W_t = W~_t + k_t u_t^T;   y_t = W_t^T q_t
+    R = W~, or `undecayed` the state before it; p = s k (`tied`), or `erase`, or 0
+
+A program owns one head of one sequence and a block of the state's columns, and walks through time.
+Kept for the backward pass are u and, where there is a decay, a state every ANCHOR writes. With F_t
+the gradient of W_t that comes from later writes, G_t all of it, the backward pass goes
+
+    back:   G_t = F_t + q_t dy_t^T + dkept_t;   du_t = G_t^T k_t
+            F_{t-1} = D_t (G_t - p_t du_t^T), or undecayed D_t G_t - p_t du_t^T
+    forth:  W_t = D_t W_{t-1} + k_t u_t^T again, to the bit
+            dq_t = W_t dy_t;   dp_t = -R_t du_t;   dk_t = G_t u_t (+ s_t dp_t)
+
+The gradient c_t of log D_t is W~_t G_t less W~_t p_t du_t^T, summed over columns: it needs both
+states at once, which no single direction has. But from one write to the next it changes by a few
+products of rows only. With a_t = sum over columns of W_t F_t,
+
+    c_t = a_{t-1} - [undecayed] p_t dp_t
+    a_t = a_{t-1} - p_t dp_t - q_t (W~_t dy_t) - sum over columns of W~_t dkept_t + k_t (F_t u_t)
+
+where no term holds what its own step writes and reads, so that each is as small as the decay makes
+c. At the anchors, a is computed anew from both states on the way back.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fwbio.errors import FwbioError
+from fwbio.kernels.recurrence import Decay, Recurrence
+from fwbio.kernels.triton_common import (
+    DTYPE_NAMES,
+    Compilation,
+    check_device,
+    exponential,
+    first_kept,
+    load_number,
+    load_row,
+    span,
+)
+
+ANCHOR = 64
+LARGEST = 256
+
+
+class Tile(NamedTuple):
+    """A program's share: how many of the state's columns, and the warps it has for them."""
+
+    columns: int
+    warps: int
+
+
+class Tiles(NamedTuple):
+    """The tiles of one height of the state, for many programs and for few."""
+
+    many: Tile
+    few: Tile
+
+
+# By the rows of the state, rounded up to a power of two. A thread holds at most 32 numbers of the
+# state; one warp reduces without a barrier, so that more are used only where rows need them. In the
+# backward pass every block of columns has partial sums to write, hence wider ones.
+FORWARD = {
+    16: Tiles(Tile(64, 1), Tile(16, 1)),
+    32: Tiles(Tile(32, 1), Tile(8, 1)),
+    64: Tiles(Tile(16, 1), Tile(8, 1)),
+    128: Tiles(Tile(8, 1), Tile(8, 1)),
+    256: Tiles(Tile(8, 2), Tile(8, 2)),
+}
+BACKWARD = {
+    16: Tiles(Tile(64, 1), Tile(16, 1)),
+    32: Tiles(Tile(32, 1), Tile(16, 1)),
+    64: Tiles(Tile(32, 2), Tile(16, 1)),
+    128: Tiles(Tile(32, 4), Tile(16, 2)),
+    256: Tiles(Tile(16, 4), Tile(8, 2)),
+}
+MANY = 512  # heads of sequences that keep a GPU busy, with a warp or two for each
+
+
+@triton.jit
+def _decayed(W, log_decay, DECAY: tl.constexpr):
+    """D W."""
+    if DECAY == "none":
+        return W
+    elif DECAY == "scalar":
+        return exponential(log_decay) * W
+    else:
+        return exponential(log_decay)[:, None] * W
+
+
+@triton.jit
+def _load_decay(log_decay, index, K: tl.constexpr, rows, inside, DECAY: tl.constexpr, DTYPE):
+    if DECAY == "channel":
+        return load_row(log_decay, index, K, rows, inside, DTYPE)
+    else:
+        return load_number(log_decay, index, inside, 0.0, DTYPE)
+
+
+@triton.jit
+def _load_erase(erase, key, strength, index, K: tl.constexpr, rows, inside, TIED, DTYPE):
+    """p: its own row, or the key times its strength."""
+    if TIED:
+        return strength * key
+    else:
+        return load_row(erase, index, K, rows, inside, DTYPE)
+
+
+@triton.jit
+def _step(
+    query,
+    key,
+    value,
+    strength,
+    erase,
+    log_decay,
+    first,
+    m,
+    inside,
+    heads,
+    head,
+    rows,
+    columns,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    WRITES: tl.constexpr,
+    DECAY: tl.constexpr,
+    TIED: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """The operands q, k, v, s, p and log D of write m; q is 0 but for a step's last write."""
+    index = (first * WRITES + m) * heads + head
+    reading = (m % WRITES == WRITES - 1) & inside
+    q_index = (first + m // WRITES) * heads + head
+    q = load_row(query, q_index, K, rows, reading, DTYPE)
+    k = load_row(key, index, K, rows, inside, DTYPE)
+    v = load_row(value, index, V, columns, inside, DTYPE)
+    s = load_number(strength, index, inside, 1.0, DTYPE)
+    p = _load_erase(erase, k, s, index, K, rows, inside, TIED, DTYPE)
+    g = _load_decay(log_decay, index, K, rows, inside, DECAY, DTYPE)
+    return q, k, v, s, p, g
+
+
+@triton.jit(do_not_specialize=["steps", "keep_every", "kept_steps"])
+def _forward(
+    query,
+    key,
+    value,
+    strength,
+    erase,
+    log_decay,
+    state,
+    packing,
+    y,
+    final,
+    kept,
+    write,
+    anchors,
+    steps,
+    heads,
+    keep_every,
+    kept_steps,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WRITES: tl.constexpr,
+    DECAY: tl.constexpr,
+    TIED: tl.constexpr,
+    UNDECAYED: tl.constexpr,
+    ANCHOR: tl.constexpr,
+):
+    """The recurrence of one block of columns of one head of one sequence."""
+    DTYPE: tl.constexpr = state.dtype.element_ty
+    ERASES: tl.constexpr = TIED or erase is not None
+    BLOCKS: tl.constexpr = tl.cdiv(V, COLUMNS)
+    program = tl.program_id(0)
+    head = program // BLOCKS % heads
+    sequence = (program // BLOCKS // heads).to(tl.int64)
+    rows = tl.arange(0, ROWS)
+    columns = program % BLOCKS * COLUMNS + tl.arange(0, COLUMNS)
+    tile = rows[:, None] * V + columns[None, :]
+    within = (rows < K)[:, None] & (columns < V)[None, :]
+
+    first, steps = span(packing, sequence, steps)
+    last = steps * WRITES
+    own_state = (sequence * heads + head) * K * V
+    W = tl.load(state + own_state + tile, mask=within, other=0.0)
+    q, k, v, s, p, g = _step(
+        query, key, value, strength, erase, log_decay, first, 0, last > 0, heads, head,
+        rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
+    )  # fmt: skip
+    for m in range(0, last):
+        # The next write's operands are on their way while this one's are worked on.
+        next_q, next_k, next_v, next_s, next_p, next_g = _step(
+            query, key, value, strength, erase, log_decay, first, m + 1, m + 1 < last, heads, head,
+            rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
+        )  # fmt: skip
+        decayed = _decayed(W, g, DECAY)
+        # With two axes u stays where the threads have the state: no detour by shared memory.
+        u = (s * v)[None, :]
+        if ERASES:
+            u -= tl.sum((W if UNDECAYED else decayed) * p[:, None], axis=0, keep_dims=True)
+        W = tl.fma(k[:, None], u, decayed)
+        step = m // WRITES
+        if m % WRITES == WRITES - 1:
+            seen = tl.sum(W * q[:, None], axis=0)
+            own_y = ((first + step) * heads + head) * V
+            tl.store(y + own_y + columns, seen.to(y.dtype.element_ty), mask=columns < V)
+            if kept is not None:
+                if (step + 1) % keep_every == 0:
+                    row = first_kept(packing, sequence, kept_steps) + (step + 1) // keep_every - 1
+                    tl.store(kept + (row * heads + head) * K * V + tile, W, mask=within)
+        if write is not None:
+            own_write = ((first * WRITES + m) * heads + head) * V
+            tl.store(write + own_write + columns[None, :], u, mask=(columns < V)[None, :])
+        if anchors is not None:
+            if ((m + 1) % ANCHOR == 0) & (m + 1 < last):
+                row = first * WRITES // ANCHOR + (m + 1) // ANCHOR - 1
+                tl.store(anchors + (row * heads + head) * K * V + tile, W, mask=within)
+        q, k, v, s, p, g = next_q, next_k, next_v, next_s, next_p, next_g
+    tl.store(final + own_state + tile, W, mask=within)
+
+
+@triton.jit
+def _step_back(
+    query,
+    key,
+    value,
+    strength,
+    erase,
+    log_decay,
+    write,
+    dy,
+    first,
+    m,
+    inside,
+    heads,
+    head,
+    rows,
+    columns,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    WRITES: tl.constexpr,
+    DECAY: tl.constexpr,
+    TIED: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """The operands of write m with its u and, where a step is read, dy."""
+    q, k, v, s, p, g = _step(
+        query, key, value, strength, erase, log_decay, first, m, inside, heads, head,
+        rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
+    )  # fmt: skip
+    reading = (m % WRITES == WRITES - 1) & inside
+    index = (first * WRITES + m) * heads + head
+    y_index = (first + m // WRITES) * heads + head
+    u = load_row(write, index, V, columns, inside, DTYPE)
+    out = load_row(dy, y_index, V, columns, reading, DTYPE)
+    return q, k, v, s, p, g, u, out
+
+
+@triton.jit
+def _left(
+    dwrite,
+    later,
+    first,
+    m,
+    part,
+    inside,
+    heads,
+    head,
+    rows,
+    columns,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    WRITES: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """What the way back has left of write m: du and F u."""
+    index = (first * WRITES + m) * heads + head
+    du = load_row(dwrite, index, V, columns, inside, DTYPE)
+    own = part * WRITES + index
+    Fu = load_row(later, own, K, rows, inside, DTYPE)
+    return du, Fu
+
+
+@triton.jit(do_not_specialize=["times", "steps", "keep_every", "kept_steps"])
+def _backward(
+    query,
+    key,
+    value,
+    strength,
+    erase,
+    log_decay,
+    state,
+    packing,
+    write,
+    anchors,
+    dy,
+    dfinal,
+    dkept,
+    dquery,
+    dkey,
+    dvalue,
+    dstrength,
+    derase,
+    dlog_decay,
+    dstate,
+    dwrite,
+    later,
+    overlap,
+    times,
+    steps,
+    heads,
+    keep_every,
+    kept_steps,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WRITES: tl.constexpr,
+    DECAY: tl.constexpr,
+    TIED: tl.constexpr,
+    UNDECAYED: tl.constexpr,
+    ANCHOR: tl.constexpr,
+):
+    """All gradients of one block of columns of one head of one sequence: back, then forth.
+
+    What is summed over columns goes to the block's own part of its tensor.
+
+    Args:
+        dwrite: du, [B, M, H, V], left by the way back.
+        later: F u, [blocks, B, M, H, K], left by the way back.
+        overlap: a at the anchors, [blocks, anchors, H, K], left by the way back.
+    """
+    DTYPE: tl.constexpr = state.dtype.element_ty
+    ERASES: tl.constexpr = TIED or erase is not None
+    DECAYS: tl.constexpr = DECAY != "none"
+    BLOCKS: tl.constexpr = tl.cdiv(V, COLUMNS)
+    program = tl.program_id(0)
+    head = program // BLOCKS % heads
+    sequence = (program // BLOCKS // heads).to(tl.int64)
+    rows = tl.arange(0, ROWS)
+    columns = program % BLOCKS * COLUMNS + tl.arange(0, COLUMNS)
+    tile = rows[:, None] * V + columns[None, :]
+    within = (rows < K)[:, None] & (columns < V)[None, :]
+    part = (program % BLOCKS).to(tl.int64) * times * heads
+    anchor_part = (program % BLOCKS).to(tl.int64) * (times * WRITES // ANCHOR)
+
+    first, steps = span(packing, sequence, steps)
+    last = steps * WRITES
+    own_state = (sequence * heads + head) * K * V
+    first_kept_row = first_kept(packing, sequence, kept_steps)
+    first_anchor = first * WRITES // ANCHOR
+
+    F = tl.zeros([ROWS, COLUMNS], DTYPE)
+    if dfinal is not None:
+        F = tl.load(dfinal + own_state + tile, mask=within, other=0.0)
+    q, k, v, s, p, g, u, out = _step_back(
+        query, key, None, strength, erase, log_decay, write, dy, first, last - 1, last > 0, heads,
+        head, rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
+    )  # fmt: skip
+    for i in range(0, last):
+        m = last - 1 - i
+        index = (first * WRITES + m) * heads + head
+        next_q, next_k, v, next_s, next_p, next_g, next_u, next_out = _step_back(
+            query, key, None, strength, erase, log_decay, write, dy, first, m - 1, m > 0, heads,
+            head, rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
+        )  # fmt: skip
+        if anchors is not None:
+            if ((m + 1) % ANCHOR == 0) & (m + 1 < last):
+                row = (first_anchor + (m + 1) // ANCHOR - 1) * heads + head
+                W = tl.load(anchors + row * K * V + tile, mask=within, other=0.0)
+                own = (anchor_part * heads + row) * K
+                tl.store(overlap + own + rows, tl.sum(W * F, axis=1), mask=rows < K)
+        if later is not None:
+            own = (part * WRITES + index) * K
+            tl.store(later + own + rows, tl.sum(F * u[None, :], axis=1), mask=rows < K)
+        G = tl.fma(q[:, None], out[None, :], F)
+        if dkept is not None:
+            if (m + 1) % (WRITES * keep_every) == 0:
+                row = first_kept_row + (m + 1) // (WRITES * keep_every) - 1
+                G += tl.load(dkept + (row * heads + head) * K * V + tile, mask=within, other=0.0)
+        if later is None:
+            own = (part * WRITES + index) * K
+            own_dkey = tl.sum(G * u[None, :], axis=1).to(dkey.dtype.element_ty)
+            tl.store(dkey + own + rows, own_dkey, mask=rows < K)
+        du = tl.sum(G * k[:, None], axis=0)
+        own_dvalue = (s * du).to(dvalue.dtype.element_ty)
+        tl.store(dvalue + index * V + columns, own_dvalue, mask=columns < V)
+        if dwrite is not None:
+            tl.store(dwrite + index * V + columns, du, mask=columns < V)
+        if not ERASES:
+            F = _decayed(G, g, DECAY)
+        elif UNDECAYED:
+            F = tl.fma(p[:, None], -du[None, :], _decayed(G, g, DECAY))
+        else:
+            F = _decayed(tl.fma(p[:, None], -du[None, :], G), g, DECAY)
+        q, k, s, p, g, u, out = next_q, next_k, next_s, next_p, next_g, next_u, next_out
+    tl.store(dstate + own_state + tile, F, mask=within)
+
+    tl.debug_barrier()  # what was left on the way back is now there to be read by every thread
+    W = tl.load(state + own_state + tile, mask=within, other=0.0)
+    a = tl.sum(W * F, axis=1)
+    q, k, v, s, p, g, u, out = _step_back(
+        query, key, value, strength, erase, log_decay, write, dy, first, 0, last > 0, heads, head,
+        rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
+    )  # fmt: skip
+    du, Fu = _left(
+        dwrite, later, first, 0, part, last > 0, heads, head, rows, columns, K, V, WRITES, DTYPE
+    )
+    for m in range(0, last):
+        index = (first * WRITES + m) * heads + head
+        next_q, next_k, next_v, next_s, next_p, next_g, next_u, next_out = _step_back(
+            query, key, value, strength, erase, log_decay, write, dy, first, m + 1, m + 1 < last,
+            heads, head, rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
+        )  # fmt: skip
+        next_du, next_Fu = _left(
+            dwrite, later, first, m + 1, part, m + 1 < last, heads, head, rows, columns, K, V,
+            WRITES, DTYPE,
+        )  # fmt: skip
+        if anchors is not None:
+            if (m % ANCHOR == 0) & (m > 0):
+                row = (first_anchor + m // ANCHOR - 1) * heads + head
+                own = (anchor_part * heads + row) * K
+                a = tl.load(overlap + own + rows, mask=rows < K, other=0.0)
+        decayed = _decayed(W, g, DECAY)
+        before = W if UNDECAYED else decayed
+        W = tl.fma(k[:, None], u[None, :], decayed)
+        own = (part * WRITES + index) * K
+        ds = tl.sum(v * du, axis=0)
+        dk = Fu + q * tl.sum(u * out, axis=0)
+        change = -k * Fu
+        c = a
+        if ERASES:
+            dp = -tl.sum(before * du[None, :], axis=1)
+            change += p * dp
+            if UNDECAYED:
+                c -= p * dp
+            if TIED:
+                dk += s * dp
+                ds += tl.sum(k * dp, axis=0)
+            else:
+                tl.store(derase + own + rows, dp.to(derase.dtype.element_ty), mask=rows < K)
+        seen = tl.sum(decayed * out[None, :], axis=1)
+        change += q * seen
+        if dkept is not None:
+            if (m + 1) % (WRITES * keep_every) == 0:
+                row = first_kept_row + (m + 1) // (WRITES * keep_every) - 1
+                H = tl.load(dkept + (row * heads + head) * K * V + tile, mask=within, other=0.0)
+                dk += tl.sum(H * u[None, :], axis=1)
+                change += tl.sum(decayed * H, axis=1)
+        if m % WRITES == WRITES - 1:
+            dq = seen + k * tl.sum(u * out, axis=0)
+            own_q = (part + (first + m // WRITES) * heads + head) * K
+            tl.store(dquery + own_q + rows, dq.to(dquery.dtype.element_ty), mask=rows < K)
+        if later is not None:
+            tl.store(dkey + own + rows, dk.to(dkey.dtype.element_ty), mask=rows < K)
+        if dstrength is not None:
+            own_number = part * WRITES + index
+            tl.store(dstrength + own_number, ds.to(dstrength.dtype.element_ty))
+        if DECAY == "channel":
+            tl.store(dlog_decay + own + rows, c.to(dlog_decay.dtype.element_ty), mask=rows < K)
+        elif DECAY == "scalar":
+            own_number = part * WRITES + index
+            own_c = tl.sum(c, axis=0).to(dlog_decay.dtype.element_ty)
+            tl.store(dlog_decay + own_number, own_c)
+        a -= change
+        q, k, v, s, p, g, u, out = (
+            next_q, next_k, next_v, next_s, next_p, next_g, next_u, next_out
+        )  # fmt: skip
+        du, Fu = next_du, next_Fu
+
+
+def tile(rows: int, columns: int, programs: int, dtype: torch.dtype, *, backward: bool) -> Tile:
+    """The tile for a state of these rows and columns, `programs` heads of sequences, and a dtype.
+
+    Raises:
+        FwbioError: the state has more rows than the largest tile.
+    """
+    if not 1 <= rows <= LARGEST:
+        raise FwbioError(
+            f"{rows} channels don't fit the registers of a program",
+            where="k",
+            mend=f'give 1 to {LARGEST} channels, or use backend="recurrent"',
+        )
+    tiles = (BACKWARD if backward else FORWARD)[_height(rows)]
+    chosen = tiles.many if programs >= MANY else tiles.few
+    fitting = chosen.columns // (2 if dtype == torch.float64 else 1)
+    return Tile(min(fitting, max(4, triton.next_power_of_2(columns))), chosen.warps)
+
+
+def _height(rows: int) -> int:
+    """The rows of the state as a program holds them."""
+    return max(min(FORWARD), triton.next_power_of_2(rows))
+
+
+class _Launch(NamedTuple):
+    """How a kernel is launched: its grid, the blocks of columns in it, and its constants."""
+
+    blocks: int
+    programs: int
+    constants: dict[str, Any]
+
+    def of(self, kernel: Any, *arguments: Tensor | int | None) -> None:
+        """Launch a kernel on the device of its tensors, unless there is nothing to do."""
+        if self.programs:
+            with torch.cuda.device_of(arguments[0]):
+                kernel[(self.programs,)](*arguments, **self.constants)
+
+
+def _launch(
+    state: Tensor, log_decay: Tensor | None, tied: bool, undecayed: bool, writes: int, backward: bool
+) -> _Launch:
+    sequences, heads, K, V = state.shape
+    chosen = tile(K, V, sequences * heads, state.dtype, backward=backward)
+    blocks = triton.cdiv(V, chosen.columns)
+    constants = {
+        "K": K,
+        "V": V,
+        "ROWS": _height(K),
+        "COLUMNS": chosen.columns,
+        "WRITES": writes,
+        "DECAY": _decay(log_decay),
+        "TIED": tied,
+        "UNDECAYED": undecayed,
+        "ANCHOR": ANCHOR,
+        "num_warps": chosen.warps,
+        "num_stages": 1,
+    }
+    return _Launch(blocks, blocks * heads * sequences, constants)
+
+
+def _decay(log_decay: Tensor | None) -> Decay:
+    if log_decay is None:
+        return "none"
+    return "scalar" if log_decay.ndim == 3 else "channel"
+
+
+def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if x is None else x.contiguous() for x in tensors]
+
+
+@torch.library.custom_op("fwbio::triton_recurrent", mutates_args=())
+def _operator(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    state: Tensor,
+    packing: Tensor | None,
+    tied: bool,
+    undecayed: bool,
+    writes: int,
+    keep_every: int,
+    kept_states: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The recurrence as an operator, its operands those of `Recurrence`.
+
+    Args:
+        packing: [N + 1, 2], after how many steps and how many kept states each sequence ends.
+        keep_every: 0 to keep no state.
+        kept_states: how many, in a row of the batch.
+        save: whether to return what the backward pass needs.
+
+    Returns:
+        The read-outs, the final state, the kept states; and to `save`, or empty: u [B, M, H, V] and
+        the states at the anchors [anchors, H, K, V].
+    """
+    check_device(_forward, query)
+    y, final, kept, write, anchors = _results(
+        query, key, value, strength, erase, log_decay, state, packing,
+        tied, undecayed, writes, keep_every, kept_states, save,
+    )  # fmt: skip
+    launch = _launch(state, log_decay, tied, undecayed, writes, backward=False)
+    operands = (query, key, value, strength, erase, log_decay, state, packing)
+    launch.of(
+        _forward,
+        *_contiguous(*operands),
+        y,
+        final,
+        kept if keep_every else None,
+        write if save else None,
+        anchors if anchors.shape[0] else None,
+        query.shape[1],
+        query.shape[2],
+        keep_every,
+        kept_states,
+    )
+    return y, final, kept, write, anchors
+
+
+@_operator.register_fake
+def _results(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    state: Tensor,
+    packing: Tensor | None,
+    tied: bool,
+    undecayed: bool,
+    writes: int,
+    keep_every: int,
+    kept_states: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The operator's results, not yet filled in."""
+    batch, times = key.shape[:2]
+    anchored = save and log_decay is not None and times > ANCHOR
+    return (
+        query.new_empty(*query.shape[:3], value.shape[-1]),
+        state.new_empty(state.shape),
+        state.new_empty(batch, kept_states, *state.shape[1:]),
+        state.new_empty(value.shape if save else (0,)),
+        state.new_empty(batch * times // ANCHOR if anchored else 0, *state.shape[1:]),
+    )
+
+
+@torch.library.custom_op("fwbio::triton_recurrent_backward", mutates_args=())
+def _backward_operator(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    state: Tensor,
+    packing: Tensor | None,
+    write: Tensor,
+    anchors: Tensor,
+    dy: Tensor | None,
+    dfinal: Tensor | None,
+    dkept: Tensor | None,
+    tied: bool,
+    undecayed: bool,
+    writes: int,
+    keep_every: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of query, key, value, strength, erase, log_decay (empty where it has none of
+    these) and the initial state, from those of the read-outs, the final and the kept states."""
+    launch = _launch(state, log_decay, tied, undecayed, writes, backward=True)
+    blocks = launch.blocks
+    corrects = tied or erase is not None
+
+    def parts(x: Tensor | None) -> Tensor | None:
+        """Where the gradient goes, a part for each block of columns if there are several."""
+        if x is None:
+            return None
+        return x.new_empty(x.shape) if blocks == 1 else state.new_empty(blocks, *x.shape)
+
+    operands = (query, key, value, strength, erase, log_decay, state, packing)
+    dquery, dkey, dstrength, derase, dlog_decay = map(
+        parts, (query, key, strength, erase, log_decay)
+    )
+    dvalue, dstate = value.new_empty(value.shape), state.new_empty(state.shape)
+    launch.of(
+        _backward,
+        *_contiguous(*operands, write, anchors if anchors.shape[0] else None, dy, dfinal, dkept),
+        dquery,
+        dkey,
+        dvalue,
+        dstrength,
+        derase,
+        dlog_decay,
+        dstate,
+        torch.empty_like(write) if corrects or strength is not None else None,
+        state.new_empty(blocks, *key.shape) if tied or log_decay is not None else None,
+        state.new_empty(blocks, *anchors.shape[:3]) if anchors.shape[0] else None,
+        query.shape[0] * query.shape[1],
+        query.shape[1],
+        query.shape[2],
+        keep_every,
+        0 if dkept is None else dkept.shape[1],
+    )
+
+    def whole(part: Tensor | None, x: Tensor | None) -> Tensor:
+        if part is None or x is None:
+            return state.new_empty(0)
+        return part if blocks == 1 else part.sum(0).to(x.dtype)
+
+    return (
+        whole(dquery, query),
+        whole(dkey, key),
+        dvalue,
+        whole(dstrength, strength),
+        whole(derase, erase),
+        whole(dlog_decay, log_decay),
+        dstate,
+    )
+
+
+@_backward_operator.register_fake
+def _gradients(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    state: Tensor,
+    *_: Tensor | int | None,
+) -> tuple[Tensor, ...]:
+    """The gradients, not yet filled in."""
+    operands = (query, key, value, strength, erase, log_decay, state)
+    return tuple(state.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands)
+
+
+def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    *operands, tied, undecayed, writes, keep_every, _, save = inputs
+    write, anchors = output[3:]
+    ctx.saved = save
+    ctx.switches = (tied, undecayed, writes, keep_every)
+    ctx.save_for_backward(*operands, write, anchors)
+    ctx.mark_non_differentiable(write, anchors)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(
+    ctx: Any, dy: Tensor | None, dfinal: Tensor | None, dkept: Tensor | None, *_: None
+) -> tuple[Tensor | None, ...]:
+    assert ctx.saved, "the operator is asked to save whenever an operand needs a gradient"
+    operands = ctx.saved_tensors
+    *gradients, dstate = torch.ops.fwbio.triton_recurrent_backward(
+        *operands, dy, dfinal, dkept if ctx.switches[-1] else None, *ctx.switches
+    )
+    given = (
+        None if x is None else gradient for x, gradient in zip(operands[:6], gradients, strict=True)
+    )
+    return (*given, dstate, *(None,) * 7)
+
+
+def _once(ctx: Any, *_: Tensor | None) -> NoReturn:
+    raise FwbioError(
+        "the Triton kernels can be differentiated once only",
+        where="backend",
+        mend='use backend="recurrent" for second derivatives',
+    )
+
+
+_operator.register_autograd(_differentiate, setup_context=_save)
+_backward_operator.register_autograd(_once)
+
+
+def run(
+    recurrence: Recurrence,
+    state: Tensor,
+    keep_every: int | None = None,
+    ends: Sequence[int] | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run the recurrence over time, the state in registers; differentiable once.
+
+    Args:
+        recurrence: its operands, float64, float32, bfloat16 or float16, with K up to 256.
+        state: [N, H, K, V], float32 or float64, in which everything is computed.
+        keep_every: keep the state after every so many steps, or not at all.
+        ends: of N packed sequences, from 0 to T, or None.
+
+    Returns:
+        The read-outs [B, T, H, V] in the query's dtype; the states after it [N, H, K, V]; the kept
+        states [B, kept, H, K, V], of packed sequences one after another, or None.
+
+    Raises:
+        FwbioError: K is over 256, or the tensors are on no GPU and Triton doesn't interpret.
+    """
+    operands = (*recurrence.operands, state)
+    check_device(_forward, state)
+    tile(state.shape[2], state.shape[3], 1, state.dtype, backward=False)
+    steps = recurrence.query.shape[1]
+    kept_states = steps // keep_every if keep_every else 0
+    packing = None
+    if ends is not None:
+        kept_ends = [0]
+        for start, end in pairwise(ends):
+            kept_ends.append(kept_ends[-1] + ((end - start) // keep_every if keep_every else 0))
+        kept_states = kept_ends[-1]
+        packing = torch.tensor(list(zip(ends, kept_ends, strict=True)), device=state.device)
+    save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
+    y, final, kept, _, _ = torch.ops.fwbio.triton_recurrent(
+        *operands,
+        packing,
+        recurrence.tied,
+        recurrence.undecayed,
+        recurrence.writes,
+        keep_every or 0,
+        kept_states,
+        save,
+    )
+    return y, final, kept if keep_every else None
