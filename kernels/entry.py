@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fwbio.errors import FwbioError
-from fwbio.kernels import lowering, recurrent
+from fwbio.kernels import chunked, lowering, recurrent
 from fwbio.kernels.recurrence import Run, state_dtype
 from fwbio.kernels.support import chosen
 from fwbio.program import check_streams
@@ -18,7 +18,9 @@ from fwbio.rules import resolve
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
-_RUN: Mapping[str, Run] = MappingProxyType({"recurrent": recurrent.run})
+_RUN: Mapping[str, Run] = MappingProxyType(
+    {"recurrent": recurrent.run, "chunked": chunked.run}
+)
 
 
 def scan(
@@ -41,6 +43,8 @@ def scan(
 
         W~ = diag(exp(log_decay)) W;   W <- W~ + k (beta v)^T - k (p^T W~);   y = scale W^T q / n
 
+    or, where a rule has an equation of its own, by `fwbio.RULES[name].equation`.
+
     Every tensor is dimensionless. q, k and v share one device and one dtype: float64, float32,
     bfloat16 or float16. The state is float64 for float64, float32 for all that is shorter; gates
     and the initial state are in either dtype. T is time, H heads. A number, or a size of 1, stands
@@ -55,19 +59,24 @@ def scan(
             log(1 - 2^-(5 + h)) for head h unless given.
         beta: [B, T, H] (or T n), or [B, T, H, V] for a rule that writes by channel.
         erase: the erase gate [B, T, H, K] of a rule that has one.
-        initial_state: [B, H, K, V], zero unless given; with a normaliser [B, H, K, V + 1], its
-            last column being the summed keys.
+        initial_state: [B, H, K, V], zero unless given, and further columns of what the rule sums
+            beside its weights: with a normaliser [B, H, K, V + 1], the last column being the
+            summed keys; with a ridge [B, H, K, V + K], the last being the keys' second moments; of
+            a rule that writes exponentially [B, H, K, V + 2], all divided by exp(m) but for a last
+            column that holds m in every row (0 for an empty memory).
         scale: factor on the read-out.
         cu_seqlens: [N + 1] ends of N sequences packed along T, from 0 to T, with B = 1; states
             then have N in place of B.
         return_states: s, to have the states after every s-th step as well.
         backend: "recurrent", or "auto" to choose by shape and device.
-        **streams: further streams that the rule declares (`erase_key` [B, T, H, K]).
+        **streams: further streams that the rule declares: `erase_key`, `erase_direction` and
+            `ridge` (above 0) [B, T, H, K], `log_beta` [B, T, H].
 
     Returns:
         The read-outs [B, T, H, V] in q's dtype and the final state, shaped as `initial_state`;
         with `return_states` also the states [B, T // s, H, K, V] (packed: one after another along
-        the second axis).
+        the second axis). All can be differentiated once, and twice by the recurrent backend, but
+        for a rule with a ridge.
 
     Raises:
         FwbioError: an unknown rule, backend or stream, a stream that the rule lacks or needs, or

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from fwbio.kernels.recurrence import Recurrence, Run
 Outputs = tuple[Tensor, Tensor, Tensor | None]
 
 
-def by_sequence(run: Callable[[Recurrence, Tensor, int | None], Outputs]) -> Run:
+def by_sequence(run: Callable[..., Outputs]) -> Run:
     """A backend that runs packed sequences, from one that doesn't."""
 
     @functools.wraps(run)
@@ -21,11 +22,12 @@ def by_sequence(run: Callable[[Recurrence, Tensor, int | None], Outputs]) -> Run
         state: Tensor,
         keep_every: int | None = None,
         ends: tuple[int, ...] | None = None,
+        **options: Any,
     ) -> Outputs:
         if ends is None:
-            return run(recurrence, state, keep_every)
+            return run(recurrence, state, keep_every, **options)
         parts = [
-            run(recurrence.between(start, end), state[i : i + 1], keep_every)
+            run(recurrence.between(start, end), state[i : i + 1], keep_every, **options)
             for i, (start, end) in enumerate(pairwise(ends))
         ]
         kept = [part[2] for part in parts if part[2] is not None]

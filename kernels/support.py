@@ -7,7 +7,7 @@ from fwbio.errors import unknown_name
 from fwbio.rule import Rule
 from fwbio.rules import resolve
 
-BACKENDS = ("recurrent",)
+BACKENDS = ("recurrent", "chunked")
 
 
 def unsupported(rule: Rule | str, backend: str = "auto") -> str | None:

@@ -1,0 +1,524 @@
+"""The recurrence in chunks: batched products and triangular solves, with a backward of its own.
+
+A chunk has R rows (writes), S is the state at its start, and the rows' decays stand in the pairs:
+
+    A = q k^T, j <= i;  L = p k^T, j < i;  q^ k^ p^: as the chunk's start and end meet them
+    U' = (I + L)^-1 (u - p^ S);   O = q^ S + A U';   S' = whole S + k^^T U'
+
+One operator runs a sequence segment by segment, each of as many chunks as stay in the cache, so
+that the forward pass needs no memory that grows with time but for its outputs. The backward pass
+starts from the states at the segments' starts, which the forward pass keeps when asked to, and
+makes the rest anew.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fwbio.errors import FwbioError
+from fwbio.kernels.decays import ChannelDecay, Decay, NoDecay, ScalarDecay
+from fwbio.kernels.packing import by_sequence
+from fwbio.kernels.recurrence import Recurrence
+
+ROWS = 64  # of a chunk, at most
+CACHED = 2**18  # numbers in a segment's largest operand, at most, where a chunk is not larger
+
+
+@by_sequence
+def run(
+    recurrence: Recurrence, state: Tensor, keep_every: int | None = None, *, rows: int = ROWS
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run the recurrence chunk by chunk.
+
+    Args:
+        recurrence: its operands.
+        state: [B, H, K, V], in its own dtype.
+        keep_every: keep the state after every so many steps, or not at all.
+        rows: writes in a chunk, at most.
+
+    Returns:
+        The read-outs [B, T, H, V] in the query's dtype; the last state; the kept states
+        [B, kept, H, K, V], or None.
+    """
+    operands = (*recurrence.operands, state)
+    save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
+    y, final, kept, _ = _chunked(
+        *operands,
+        recurrence.tied,
+        recurrence.undecayed,
+        recurrence.writes,
+        keep_every or 0,
+        rows,
+        save,
+    )
+    return y, final, kept if keep_every else None
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Chunks of equal length, one after another: `count` of `length` steps from `start`."""
+
+    start: int
+    length: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length * self.count
+
+    def kept(self, every: int) -> list[tuple[int, int]]:
+        """Its chunks that end on a kept step, each with the number of that kept state."""
+        ends = range(self.start + self.length, self.end + 1, self.length)
+        return [(i, end // every - 1) for i, end in enumerate(ends) if every and end % every == 0]
+
+
+def _segments(steps: int, longest: int, every: int, count: int) -> list[_Segment]:
+    """The chunks of a sequence, none across a kept step, grouped where they are equally long."""
+    interval = every or max(steps, 1)
+    longest = min(longest, interval)
+    # A length that divides the interval spares each of its ends a short chunk.
+    divisors = (n for n in range(longest, longest // 4, -1) if every and every % n == 0)
+    length = next(divisors, longest)
+    lengths: list[int] = []
+    for start in range(0, steps, interval):
+        whole, rest = divmod(min(interval, steps - start), length)
+        lengths += [length] * whole + [rest] * (rest > 0)
+    found, start = [], 0
+    for size, run_of in itertools.groupby(lengths):
+        equal = len(list(run_of))
+        for first in range(0, equal, count):
+            found.append(_Segment(start, size, min(count, equal - first)))
+            start = found[-1].end
+    return found
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a segment's rows lie in memory: [B, time, H, X] outside, [count, B, H, R, X] inside.
+
+    A chunk has `rows` = length * writes rows, padded by rows of zeros to R, a power of two. A step
+    is read at the last of its rows.
+    """
+
+    segment: _Segment
+    batch: slice
+    writes: int
+    dtype: torch.dtype
+
+    def rows(self, x: Tensor, *, reads: bool = False) -> Tensor:
+        """A segment's rows of an operand as [count * B * H, R, X]."""
+        inner = self._inner(x, reads)
+        count, batch, heads, _, channels = inner.shape
+        used = self.segment.length * self.writes
+        padded = 1 << (used - 1).bit_length()
+        shape = (count, batch, heads, padded, channels)
+        make = x.new_empty if padded == inner.shape[3] else x.new_zeros
+        rows = make(shape, dtype=self.dtype)
+        rows[..., self._within(reads), :] = inner
+        return rows.view(-1, padded, channels)
+
+    def rows_if_any(self, x: Tensor | None) -> Tensor | None:
+        """The same of an operand that may be missing."""
+        return None if x is None else self.rows(x)
+
+    def put(self, rows: Tensor, x: Tensor, *, reads: bool = False) -> None:
+        """Write a segment's rows to where they belong in an output or a gradient."""
+        inner = self._inner(x, reads)
+        whole = rows.view(*inner.shape[:3], -1, inner.shape[-1])
+        inner.copy_(whole[..., self._within(reads), :])
+
+    def _within(self, reads: bool) -> slice:
+        used = self.segment.length * self.writes
+        return slice(self.writes - 1, used, self.writes) if reads else slice(used)
+
+    def _inner(self, x: Tensor, reads: bool) -> Tensor:
+        n = 1 if reads else self.writes
+        wide = x[..., None] if x.ndim == 3 else x
+        times = wide[self.batch, self.segment.start * n : self.segment.end * n]
+        return times.unflatten(1, (self.segment.count, -1)).permute(1, 0, 3, 2, 4)
+
+
+class _Chunks:
+    """A segment's chunks, run forward, and kept for running back.
+
+    Args:
+        layout: of the segment.
+        recurrence: of the whole sequence.
+        state: the state at the segment's start, [B * H, K, V].
+    """
+
+    def __init__(self, layout: _Layout, recurrence: Recurrence, state: Tensor) -> None:
+        self._tied = recurrence.tied
+        self._query = layout.rows(recurrence.query, reads=True)
+        self._key, self._value = layout.rows(recurrence.key), layout.rows(recurrence.value)
+        self._strength = layout.rows_if_any(recurrence.strength)
+        self._erase = layout.rows_if_any(recurrence.erase)
+        written = self._value if self._strength is None else self._strength * self._value
+        if self._tied:
+            self._erase = self._key if self._strength is None else self._strength * self._key
+        log_decay = layout.rows_if_any(recurrence.log_decay)
+        self._decay = _decay(self._key, log_decay, recurrence.undecayed)
+        self._count = layout.segment.count
+        self._held = self._decay.to_end()
+        whole = self._decay.whole
+        self._whole = None if whole is None else self._by_chunk(whole)
+        self.states = state.new_empty(self._count + 1, *state.shape)
+        self.states[0] = state
+        if self._erase is None:
+            self._corrected = written
+            self._sum_up()
+        else:
+            self._corrected = torch.empty_like(written)
+            self._correct(self._erase, written)
+
+    def _by_chunk(self, x: Tensor) -> Tensor:
+        return x.view(self._count, -1, *x.shape[1:])
+
+    def _sum_up(self) -> None:
+        """States of what is only written."""
+        added = self._by_chunk(torch.bmm(self._held.mT, self._corrected))
+        if self._whole is None:
+            self.states[1:] = added
+            torch.cumsum(self.states, 0, out=self.states)
+            return
+        for i in range(self._count):
+            torch.addcmul(added[i], self._whole[i], self.states[i], out=self.states[i + 1])
+
+    def _correct(self, erase: Tensor, written: Tensor) -> None:
+        """States of what is corrected before it is written."""
+        self._predicts = self._decay.pairs(erase, strict=True)
+        rows = self._predicts.shape[1]
+        self._inverse = torch.linalg.solve_triangular(
+            self._predicts,
+            torch.eye(rows, dtype=written.dtype, device=written.device),
+            upper=False,
+            unitriangular=True,
+        )
+        self._erasing = self._decay.from_start(erase, strict=True)
+        errors, inverse, held = map(self._by_chunk, (written, self._inverse, self._held))
+        erasing, corrected = map(self._by_chunk, (self._erasing, self._corrected))
+        for i in range(self._count):
+            error = torch.baddbmm(errors[i], erasing[i], self.states[i], alpha=-1)
+            torch.bmm(inverse[i], error, out=corrected[i])
+            kept = self.states[i] if self._whole is None else self._whole[i] * self.states[i]
+            torch.baddbmm(kept, held[i].mT, corrected[i], out=self.states[i + 1])
+
+    def _starts(self) -> Tensor:
+        """The state at each chunk's start, [count * B * H, K, V]."""
+        return self.states[:-1].flatten(0, 1)
+
+    def read(self) -> Tensor:
+        """The read-outs, [count * B * H, R, V]."""
+        recent = self._decay.pairs(self._query, strict=False)
+        seen = self._decay.from_start(self._query, strict=False)
+        return torch.bmm(seen, self._starts()).baddbmm_(recent, self._corrected)
+
+    def backward(
+        self, grad: Tensor, state_grad: Tensor, kept_grads: Mapping[int, Tensor]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """The gradients of the segment, from those of its read-outs and of its later states.
+
+        Args:
+            grad: of the read-outs, [count * B * H, R, V].
+            state_grad: of the state at the segment's end, [B * H, K, V].
+            kept_grads: of the states at the ends of some chunks, by chunk, [B * H, K, V].
+
+        Returns:
+            Those of the state at the segment's start, and of the rows of query, key, value,
+            strength, erase and log_decay, None where there is none.
+        """
+        decay, starts = self._decay, self._starts()
+        recent = decay.pairs(self._query, strict=False)
+        seen = decay.from_start(self._query, strict=False)
+        corrected_grad = torch.bmm(recent.mT, grad)
+        ends_grad, state_grad = self._back_through_states(
+            corrected_grad, torch.bmm(seen.mT, grad), state_grad, kept_grads
+        )
+        query_grad = decay.pairs_backward(
+            torch.bmm(grad, self._corrected.mT), recent, self._query, strict=False
+        )
+        query_grad += decay.from_start_backward(torch.bmm(grad, starts.mT), seen, strict=False)
+        decay.to_end_backward(torch.bmm(self._corrected, ends_grad.mT))
+        if decay.whole is not None:
+            shared = (1, 2) if decay.whole.shape[1] == 1 else (2,)
+            decay.whole_backward((ends_grad * starts).sum(shared, keepdim=True))
+        written_grad, erase_grad = corrected_grad, None
+        if self._erase is not None:
+            written_grad = torch.bmm(self._inverse.mT, corrected_grad)
+            predicted_grad = -written_grad
+            erase_grad = decay.pairs_backward(
+                torch.bmm(predicted_grad, self._corrected.mT),
+                self._predicts,
+                self._erase,
+                strict=True,
+            )
+            erase_grad += decay.from_start_backward(
+                torch.bmm(predicted_grad, starts.mT), self._erasing, strict=True
+            )
+        key_grad, value_grad, strength_grad = decay.keys_gradient(), written_grad, None
+        if self._strength is not None:
+            value_grad = self._strength * written_grad
+            strength_grad = torch.linalg.vecdot(self._value, written_grad)[..., None]
+        if self._tied and erase_grad is not None:
+            if self._strength is None or strength_grad is None:
+                key_grad += erase_grad
+            else:
+                key_grad.addcmul_(self._strength.expand_as(erase_grad), erase_grad)
+                strength_grad += torch.linalg.vecdot(self._key, erase_grad)[..., None]
+            erase_grad = None
+        operands = [query_grad, key_grad, value_grad, strength_grad, erase_grad, decay.gradient()]
+        return state_grad, operands
+
+    def _back_through_states(
+        self, corrected_grad: Tensor, read: Tensor, state_grad: Tensor, kept: Mapping[int, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of the states at the chunks' ends, and of that at the segment's start.
+
+        Completes the gradient of the corrected values, to which the later states add.
+        """
+        ends_grad = torch.empty_like(self.states[1:])
+        to_corrected, read, held = map(self._by_chunk, (corrected_grad, read, self._held))
+        if self._erase is not None:
+            inverse, erasing = map(self._by_chunk, (self._inverse, self._erasing))
+        for i in reversed(range(self._count)):
+            torch.add(state_grad, kept.get(i, 0), out=ends_grad[i])
+            if self._whole is None:
+                state_grad = ends_grad[i] + read[i]
+            else:
+                state_grad = torch.addcmul(read[i], self._whole[i], ends_grad[i])
+            if self._erase is not None:
+                to_corrected[i].baddbmm_(held[i], ends_grad[i])
+                to_written = torch.bmm(inverse[i].mT, to_corrected[i])
+                state_grad.baddbmm_(erasing[i].mT, to_written, alpha=-1)
+        if self._erase is None:
+            corrected_grad.baddbmm_(self._held, ends_grad.flatten(0, 1))
+        return ends_grad.flatten(0, 1), state_grad
+
+
+def _decay(keys: Tensor, log_decay: Tensor | None, undecayed: bool) -> Decay:
+    if log_decay is None:
+        return NoDecay(keys)
+    kind = ScalarDecay if log_decay.shape[-1] == 1 else ChannelDecay
+    return kind(log_decay, keys, undecayed=undecayed)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """In which segments and which parts of the batch an operator does its work."""
+
+    segments: list[_Segment]
+    batches: list[slice]
+
+    @classmethod
+    def of(cls, query: Tensor, state: Tensor, writes: int, keep_every: int, rows: int) -> "_Plan":
+        # int: a compiler's symbolic sizes are fixed here, for the plan depends on them.
+        batch, steps, heads, pre = map(int, query.shape)
+        length = max(rows // writes, 1)
+        chunk = heads * length * writes * max(length * writes, pre, int(state.shape[-1]))
+        count = max(CACHED // (chunk * batch), 1)
+        at_once = max(CACHED // chunk, 1)
+        parts = [slice(b, min(b + at_once, batch)) for b in range(0, batch, at_once)]
+        return cls(_segments(steps, length, keep_every, count), parts)
+
+
+@torch.library.custom_op("fwbio::chunked", mutates_args=())
+def _chunked(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    state: Tensor,
+    tied: bool,
+    undecayed: bool,
+    writes: int,
+    keep_every: int,
+    rows: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Read-outs, last state, kept states, and (to `save`) the states at the segments' starts."""
+    recurrence = Recurrence(
+        query=query,
+        key=key,
+        value=value,
+        strength=strength,
+        erase=erase,
+        log_decay=log_decay,
+        tied=tied,
+        undecayed=undecayed,
+        writes=writes,
+    )
+    y, final, kept, starts = _outputs(query, value, state, writes, keep_every, rows, save)
+    final.copy_(state)
+    plan = _Plan.of(query, state, writes, keep_every, rows)
+    for number, segment in enumerate(plan.segments):
+        if save:
+            starts[number] = final
+        for part in plan.batches:
+            layout = _Layout(segment, part, writes, state.dtype)
+            before = final[part].flatten(0, 1)
+            chunks = _Chunks(layout, recurrence, before)
+            layout.put(chunks.read(), y, reads=True)
+            final[part].view_as(before).copy_(chunks.states[-1])
+            for i, at in segment.kept(keep_every):
+                kept[part, at] = chunks.states[i + 1].view_as(kept[part, at])
+    return y, final, kept, starts
+
+
+def _outputs(
+    query: Tensor,
+    value: Tensor,
+    state: Tensor,
+    writes: int,
+    keep_every: int,
+    rows: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch, steps, heads, _ = query.shape
+    plan = _Plan.of(query, state, writes, keep_every, rows)
+    return (
+        value.new_empty(batch, steps, heads, value.shape[-1]),
+        torch.empty_like(state, memory_format=torch.contiguous_format),
+        state.new_empty(batch, steps // keep_every if keep_every else 0, *state.shape[1:]),
+        state.new_empty(len(plan.segments) if save else 0, *state.shape),
+    )
+
+
+@_chunked.register_fake
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    state: Tensor,
+    tied: bool,
+    undecayed: bool,
+    writes: int,
+    keep_every: int,
+    rows: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _outputs(query, value, state, writes, keep_every, rows, save)
+
+
+@torch.library.custom_op("fwbio::chunked_backward", mutates_args=())
+def _chunked_backward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    starts: Tensor,
+    y_grad: Tensor | None,
+    final_grad: Tensor | None,
+    kept_grad: Tensor | None,
+    tied: bool,
+    undecayed: bool,
+    writes: int,
+    keep_every: int,
+    rows: int,
+) -> list[Tensor]:
+    """The gradients of the first state and of every operand that there is, in this order."""
+    recurrence = Recurrence(
+        query=query,
+        key=key,
+        value=value,
+        strength=strength,
+        erase=erase,
+        log_decay=log_decay,
+        tied=tied,
+        undecayed=undecayed,
+        writes=writes,
+    )
+    state_grad, *present = _gradients(recurrence.operands, starts)
+    if final_grad is None:
+        state_grad.zero_()
+    else:
+        state_grad.copy_(final_grad)
+    if y_grad is None:
+        y_grad = value.new_zeros(1, 1, 1, 1).expand(*query.shape[:3], value.shape[-1])
+    unfilled = iter(present)
+    grads = [None if x is None else next(unfilled) for x in recurrence.operands]
+    plan = _Plan.of(query, state_grad, writes, keep_every, rows)
+    for number in reversed(range(len(plan.segments))):
+        segment = plan.segments[number]
+        for part in plan.batches:
+            layout = _Layout(segment, part, writes, starts.dtype)
+            before = starts[number, part].flatten(0, 1)
+            chunks = _Chunks(layout, recurrence, before)
+            after = state_grad[part].view_as(before)
+            at_ends = {}
+            if kept_grad is not None:
+                for i, at in segment.kept(keep_every):
+                    at_ends[i] = kept_grad[part, at].reshape_as(before)
+            first, found = chunks.backward(layout.rows(y_grad, reads=True), after, at_ends)
+            after.copy_(first)
+            for i, (rows_grad, grad) in enumerate(zip(found, grads, strict=True)):
+                if rows_grad is not None and grad is not None:
+                    layout.put(rows_grad, grad, reads=i == 0)
+    return [state_grad, *present]
+
+
+def _gradients(operands: Sequence[Tensor | None], starts: Tensor) -> list[Tensor]:
+    present = [torch.empty_like(x) for x in operands if x is not None]
+    return [starts.new_empty(starts.shape[1:]), *present]
+
+
+@_chunked_backward.register_fake
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    starts: Tensor,
+    y_grad: Tensor | None,
+    final_grad: Tensor | None,
+    kept_grad: Tensor | None,
+    tied: bool,
+    undecayed: bool,
+    writes: int,
+    keep_every: int,
+    rows: int,
+) -> list[Tensor]:
+    return _gradients((query, key, value, strength, erase, log_decay), starts)
+
+
+def _save(ctx: Any, inputs: tuple, output: tuple) -> None:
+    ctx.set_materialize_grads(False)
+    *operands, _, tied, undecayed, writes, keep_every, rows, _ = inputs
+    ctx.save_for_backward(*operands, output[3])
+    ctx.mark_non_differentiable(output[3])
+    ctx.settings = (tied, undecayed, writes, keep_every, rows)
+
+
+def _backward(
+    ctx: Any, y_grad: Tensor, final_grad: Tensor, kept_grad: Tensor, _: Tensor
+) -> tuple[Tensor | None, ...]:
+    *operands, starts = ctx.saved_tensors
+    state_grad, *present = _chunked_backward(
+        *operands, starts, y_grad, final_grad, kept_grad, *ctx.settings
+    )
+    grads = iter(present)
+    return (*(None if x is None else next(grads) for x in operands), state_grad, *[None] * 6)
+
+
+def _no_second_derivative(ctx: Any, *grads: Any) -> None:
+    raise FwbioError(
+        "it has no second derivative",
+        where="backend 'chunked'",
+        mend='use backend="recurrent", which has one',
+    )
+
+
+_chunked.register_autograd(_backward, setup_context=_save)
+_chunked_backward.register_autograd(_no_second_derivative)
