@@ -1,6 +1,5 @@
 """What the Triton kernels share: rows in and out, an exponential, and how a kernel is compiled."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,11 +9,12 @@ from torch import Tensor
 
 from fwbio.errors import FwbioError
 
-DTYPE_NAMES = {
-    torch.float64: "fp64",
-    torch.float32: "fp32",
-    torch.bfloat16: "bf16",
-    torch.float16: "fp16",
+_TYPES = {
+    torch.float64: "*fp64",
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int64: "*i64",
 }
 
 
@@ -26,20 +26,64 @@ class Compilation(NamedTuple):
         kernel: the jitted function.
         signature: each parameter's type, "constexpr" for a compile-time constant.
         constexprs: the compile-time constants.
-        options: warps and stages.
+        options: warps and the like.
     """
 
     name: str
     kernel: Any
-    signature: Mapping[str, str]
-    constexprs: Mapping[str, Any]
-    options: Mapping[str, int]
+    signature: dict[str, str]
+    constexprs: dict[str, Any]
+    options: dict[str, int | bool]
+
+
+class Launch(NamedTuple):
+    """One launch of a kernel.
+
+    Args:
+        kernel: the jitted function.
+        programs: how many programs run it; none run where there is nothing to do.
+        arguments: its first parameters, tensors being contiguous.
+        constants: its further parameters, all compile-time constants.
+        warps: of each program.
+    """
+
+    kernel: Any
+    programs: int
+    arguments: tuple[Tensor | int | None, ...]
+    constants: dict[str, Any]
+    warps: int
+
+    @property
+    def options(self) -> dict[str, int | bool]:
+        """Nothing is left to Triton's defaults, which change."""
+        return {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
+
+    def run(self) -> None:
+        """Launch it on the device of its tensors."""
+        if self.programs:
+            with torch.cuda.device_of(self.arguments[0]):
+                self.kernel[(self.programs,)](*self.arguments, **self.constants, **self.options)
+
+    def compilation(self, name: str) -> Compilation:
+        """The same launch as it is compiled ahead of time; tensors without numbers will do."""
+        given = dict(zip(self.kernel.arg_names, self.arguments, strict=False))
+        absent = {name: None for name, x in given.items() if x is None}
+        signature = {
+            name: _type(given[name]) if name in given and name not in absent else "constexpr"
+            for name in self.kernel.arg_names
+        }
+        return Compilation(name, self.kernel, signature, absent | self.constants, self.options)
+
+
+def _type(x: Tensor | int | None) -> str:
+    return _TYPES[x.dtype] if isinstance(x, Tensor) else "i32"
 
 
 @triton.jit
 def span(packing, sequence, steps):
     """The first step and the number of steps of a sequence, which is a row of the batch unless
-    `packing` [N + 1, 2] tells where packed ones end."""
+    `packing` [N + 1, 2] tells where packed ones end.
+    """
     if packing is None:
         return sequence * steps, steps
     else:
@@ -58,7 +102,7 @@ def first_kept(packing, sequence, kept_steps):
 
 @triton.jit
 def load_row(pointer, index, SIZE: tl.constexpr, offsets, inside, DTYPE: tl.constexpr):
-    """Row `index` of a tensor [.., SIZE]; zeros if it isn't inside, and of a tensor that is None."""
+    """Row `index` of a tensor [.., SIZE]; zeros if it isn't inside, or if there is no tensor."""
     if pointer is None:
         return tl.zeros([offsets.shape[0]], DTYPE)
     else:
@@ -68,7 +112,7 @@ def load_row(pointer, index, SIZE: tl.constexpr, offsets, inside, DTYPE: tl.cons
 
 @triton.jit
 def load_number(pointer, index, inside, absent: tl.constexpr, DTYPE: tl.constexpr):
-    """A number of a tensor; 0 if it isn't inside, and `absent` of a tensor that is None."""
+    """A number of a tensor; 0 if it isn't inside, and `absent` if there is no tensor."""
     if pointer is None:
         return tl.full([], absent, DTYPE)
     else:

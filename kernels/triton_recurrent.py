@@ -16,15 +16,18 @@ The gradient c_t of log D_t is W~_t G_t less W~_t p_t du_t^T, summed over column
 states at once, which no single direction has. But from one write to the next it changes by a few
 products of rows only. With a_t = sum over columns of W_t F_t,
 
-    c_t = a_{t-1} - [undecayed] p_t dp_t
+    c_t = a_{t-1}
     a_t = a_{t-1} - p_t dp_t - q_t (W~_t dy_t) - sum over columns of W~_t dkept_t + k_t (F_t u_t)
 
 where no term holds what its own step writes and reads, so that each is as small as the decay makes
-c. At the anchors, a is computed anew from both states on the way back.
+c. Undecayed, F stands for D_{t+1} G_{t+1} alone and p_{t+1} (W~_t du_{t+1}) takes the place of
+-p_t dp_t, for the same reason. At the anchors, a is computed anew from both states on the way back,
+lest roundings add up. So c is off by roundings of the c of its neighbours: where one step forgets
+far more than those around it, that is more than roundings of its own.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise, product
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -33,10 +36,10 @@ import triton.language as tl
 from torch import Tensor
 
 from fwbio.errors import FwbioError
-from fwbio.kernels.recurrence import Decay, Recurrence
+from fwbio.kernels.recurrence import Decay, Erase, Recurrence, state_dtype
 from fwbio.kernels.triton_common import (
-    DTYPE_NAMES,
     Compilation,
+    Launch,
     check_device,
     exponential,
     first_kept,
@@ -45,8 +48,8 @@ from fwbio.kernels.triton_common import (
     span,
 )
 
-ANCHOR = 64
-LARGEST = 256
+ANCHOR = 16  # more, and the roundings of that many changes of c would outweigh those of a sum
+NARROWEST = 4
 
 
 class Tile(NamedTuple):
@@ -195,7 +198,7 @@ def _forward(
         query, key, value, strength, erase, log_decay, first, 0, last > 0, heads, head,
         rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
     )  # fmt: skip
-    for m in range(0, last):
+    for m in range(last):
         # The next write's operands are on their way while this one's are worked on.
         next_q, next_k, next_v, next_s, next_p, next_g = _step(
             query, key, value, strength, erase, log_decay, first, m + 1, m + 1 < last, heads, head,
@@ -331,12 +334,9 @@ def _backward(
 ):
     """All gradients of one block of columns of one head of one sequence: back, then forth.
 
-    What is summed over columns goes to the block's own part of its tensor.
-
-    Args:
-        dwrite: du, [B, M, H, V], left by the way back.
-        later: F u, [blocks, B, M, H, K], left by the way back.
-        overlap: a at the anchors, [blocks, anchors, H, K], left by the way back.
+    What is summed over columns goes to the block's own part of its tensor. The way back leaves to
+    the way forth: in `dwrite` du [B, M, H, V]; in `later` F u [blocks, B, M, H, K]; in `overlap` a
+    at the anchors [blocks, anchors, H, K].
     """
     DTYPE: tl.constexpr = state.dtype.element_ty
     ERASES: tl.constexpr = TIED or erase is not None
@@ -358,6 +358,9 @@ def _backward(
     first_kept_row = first_kept(packing, sequence, kept_steps)
     first_anchor = first * WRITES // ANCHOR
 
+    LATE: tl.constexpr = UNDECAYED and ERASES and DECAYS
+    p_after = tl.zeros([ROWS], DTYPE)
+    du_after = tl.zeros([COLUMNS], DTYPE)
     F = tl.zeros([ROWS, COLUMNS], DTYPE)
     if dfinal is not None:
         F = tl.load(dfinal + own_state + tile, mask=within, other=0.0)
@@ -365,7 +368,7 @@ def _backward(
         query, key, None, strength, erase, log_decay, write, dy, first, last - 1, last > 0, heads,
         head, rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
     )  # fmt: skip
-    for i in range(0, last):
+    for i in range(last):
         m = last - 1 - i
         index = (first * WRITES + m) * heads + head
         next_q, next_k, v, next_s, next_p, next_g, next_u, next_out = _step_back(
@@ -381,7 +384,10 @@ def _backward(
         if later is not None:
             own = (part * WRITES + index) * K
             tl.store(later + own + rows, tl.sum(F * u[None, :], axis=1), mask=rows < K)
-        G = tl.fma(q[:, None], out[None, :], F)
+        G = F
+        if LATE:
+            G = tl.fma(p_after[:, None], -du_after[None, :], G)
+        G = tl.fma(q[:, None], out[None, :], G)
         if dkept is not None:
             if (m + 1) % (WRITES * keep_every) == 0:
                 row = first_kept_row + (m + 1) // (WRITES * keep_every) - 1
@@ -395,14 +401,14 @@ def _backward(
         tl.store(dvalue + index * V + columns, own_dvalue, mask=columns < V)
         if dwrite is not None:
             tl.store(dwrite + index * V + columns, du, mask=columns < V)
-        if not ERASES:
-            F = _decayed(G, g, DECAY)
-        elif UNDECAYED:
-            F = tl.fma(p[:, None], -du[None, :], _decayed(G, g, DECAY))
-        else:
-            F = _decayed(tl.fma(p[:, None], -du[None, :], G), g, DECAY)
+        if LATE:
+            p_after, du_after = p, du
+        elif ERASES:
+            G = tl.fma(p[:, None], -du[None, :], G)
+        F = _decayed(G, g, DECAY)
         q, k, s, p, g, u, out = next_q, next_k, next_s, next_p, next_g, next_u, next_out
-    tl.store(dstate + own_state + tile, F, mask=within)
+    initial = tl.fma(p_after[:, None], -du_after[None, :], F) if LATE else F
+    tl.store(dstate + own_state + tile, initial, mask=within)
 
     tl.debug_barrier()  # what was left on the way back is now there to be read by every thread
     W = tl.load(state + own_state + tile, mask=within, other=0.0)
@@ -414,7 +420,7 @@ def _backward(
     du, Fu = _left(
         dwrite, later, first, 0, part, last > 0, heads, head, rows, columns, K, V, WRITES, DTYPE
     )
-    for m in range(0, last):
+    for m in range(last):
         index = (first * WRITES + m) * heads + head
         next_q, next_k, next_v, next_s, next_p, next_g, next_u, next_out = _step_back(
             query, key, value, strength, erase, log_decay, write, dy, first, m + 1, m + 1 < last,
@@ -429,19 +435,23 @@ def _backward(
                 row = (first_anchor + m // ANCHOR - 1) * heads + head
                 own = (anchor_part * heads + row) * K
                 a = tl.load(overlap + own + rows, mask=rows < K, other=0.0)
+        c = a
+        if DECAYS:
+            c = tl.where(exponential(g) == 0.0, 0.0, a)
         decayed = _decayed(W, g, DECAY)
-        before = W if UNDECAYED else decayed
+        W_before = W
         W = tl.fma(k[:, None], u[None, :], decayed)
         own = (part * WRITES + index) * K
         ds = tl.sum(v * du, axis=0)
         dk = Fu + q * tl.sum(u * out, axis=0)
         change = -k * Fu
-        c = a
+        if LATE:
+            dk -= next_p * tl.sum(u * next_du, axis=0)
+            change -= next_p * tl.sum(decayed * next_du[None, :], axis=1)
         if ERASES:
-            dp = -tl.sum(before * du[None, :], axis=1)
-            change += p * dp
-            if UNDECAYED:
-                c -= p * dp
+            dp = -tl.sum((W_before if LATE else decayed) * du[None, :], axis=1)
+            if not LATE:
+                change += p * dp
             if TIED:
                 dk += s * dp
                 ds += tl.sum(k * dp, axis=0)
@@ -470,80 +480,149 @@ def _backward(
             own_number = part * WRITES + index
             own_c = tl.sum(c, axis=0).to(dlog_decay.dtype.element_ty)
             tl.store(dlog_decay + own_number, own_c)
-        a -= change
+        a = c - change
         q, k, v, s, p, g, u, out = (
             next_q, next_k, next_v, next_s, next_p, next_g, next_u, next_out
         )  # fmt: skip
         du, Fu = next_du, next_Fu
 
 
-def tile(rows: int, columns: int, programs: int, dtype: torch.dtype, *, backward: bool) -> Tile:
-    """The tile for a state of these rows and columns, `programs` heads of sequences, and a dtype.
+def tile(K: int, V: int, programs: int, dtype: torch.dtype, table: Mapping[int, Tiles]) -> Tile:
+    """The tile for a state [K, V] of a dtype, of which there are `programs`.
 
     Raises:
-        FwbioError: the state has more rows than the largest tile.
+        FwbioError: K is larger than the largest tile.
     """
-    if not 1 <= rows <= LARGEST:
+    if not 1 <= K <= max(table):
         raise FwbioError(
-            f"{rows} channels don't fit the registers of a program",
+            f"{K} channels don't fit the registers of a program",
             where="k",
-            mend=f'give 1 to {LARGEST} channels, or use backend="recurrent"',
+            mend=f'give 1 to {max(table)} channels, or use backend="recurrent"',
         )
-    tiles = (BACKWARD if backward else FORWARD)[_height(rows)]
-    chosen = tiles.many if programs >= MANY else tiles.few
-    fitting = chosen.columns // (2 if dtype == torch.float64 else 1)
-    return Tile(min(fitting, max(4, triton.next_power_of_2(columns))), chosen.warps)
+    tiles = table[_height(K)]
+    columns, warps = tiles.many if programs >= MANY else tiles.few
+    fitting = columns // 2 if dtype == torch.float64 else columns
+    return Tile(min(fitting, max(NARROWEST, triton.next_power_of_2(V))), warps)
 
 
-def _height(rows: int) -> int:
-    """The rows of the state as a program holds them."""
-    return max(min(FORWARD), triton.next_power_of_2(rows))
+def _height(K: int) -> int:
+    """The rows of a program's tile."""
+    return max(min(FORWARD), triton.next_power_of_2(K))
 
 
-class _Launch(NamedTuple):
-    """How a kernel is launched: its grid, the blocks of columns in it, and its constants."""
+def _own_tile(state: Tensor, table: Mapping[int, Tiles]) -> Tile:
+    sequences, heads, K, V = state.shape
+    return tile(K, V, sequences * heads, state.dtype, table)
 
-    blocks: int
-    programs: int
-    constants: dict[str, Any]
 
-    def of(self, kernel: Any, *arguments: Tensor | int | None) -> None:
-        """Launch a kernel on the device of its tensors, unless there is nothing to do."""
-        if self.programs:
-            with torch.cuda.device_of(arguments[0]):
-                kernel[(self.programs,)](*arguments, **self.constants)
+def _blocks(state: Tensor, table: Mapping[int, Tiles]) -> int:
+    """Blocks of columns."""
+    return triton.cdiv(state.shape[-1], _own_tile(state, table).columns)
 
 
 def _launch(
-    state: Tensor, log_decay: Tensor | None, tied: bool, undecayed: bool, writes: int, backward: bool
-) -> _Launch:
+    kernel: Any,
+    table: Mapping[int, Tiles],
+    recurrence: Recurrence,
+    state: Tensor,
+    arguments: tuple[Tensor | int | None, ...],
+) -> Launch:
+    """A kernel's launch on contiguous arguments."""
     sequences, heads, K, V = state.shape
-    chosen = tile(K, V, sequences * heads, state.dtype, backward=backward)
-    blocks = triton.cdiv(V, chosen.columns)
+    chosen = _own_tile(state, table)
     constants = {
         "K": K,
         "V": V,
         "ROWS": _height(K),
         "COLUMNS": chosen.columns,
-        "WRITES": writes,
-        "DECAY": _decay(log_decay),
-        "TIED": tied,
-        "UNDECAYED": undecayed,
+        "WRITES": recurrence.writes,
+        "DECAY": recurrence.decays,
+        "TIED": recurrence.tied,
+        "UNDECAYED": recurrence.undecayed,
         "ANCHOR": ANCHOR,
-        "num_warps": chosen.warps,
-        "num_stages": 1,
     }
-    return _Launch(blocks, blocks * heads * sequences, constants)
+    programs = _blocks(state, table) * heads * sequences
+    dense = tuple(x.contiguous() if isinstance(x, Tensor) else x for x in arguments)
+    return Launch(kernel, programs, dense, constants, chosen.warps)
 
 
-def _decay(log_decay: Tensor | None) -> Decay:
-    if log_decay is None:
-        return "none"
-    return "scalar" if log_decay.ndim == 3 else "channel"
+def _forward_launch(
+    recurrence: Recurrence,
+    state: Tensor,
+    packing: Tensor | None,
+    keep_every: int,
+    results: tuple[Tensor, ...],
+) -> Launch:
+    """The launch that fills in the results of `fwbio::triton_recurrent`."""
+    y, final, kept, write, anchors = results
+    arguments = (
+        *recurrence.operands,
+        state,
+        packing,
+        y,
+        final,
+        kept if keep_every else None,
+        _unless_empty(write),
+        _unless_empty(anchors),
+        *recurrence.query.shape[1:3],
+        keep_every,
+        kept.shape[1],
+    )
+    return _launch(_forward, FORWARD, recurrence, state, arguments)
 
 
-def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if x is None else x.contiguous() for x in tensors]
+def _backward_launch(
+    recurrence: Recurrence,
+    state: Tensor,
+    packing: Tensor | None,
+    saved: tuple[Tensor, Tensor],
+    upstream: tuple[Tensor | None, Tensor | None, Tensor | None],
+    keep_every: int,
+    parts: Sequence[Tensor | None],
+) -> Launch:
+    """The launch that fills in the gradients, or their parts, from those of the three outputs."""
+    batch, steps, heads, _ = recurrence.query.shape
+    write, anchors = map(_unless_empty, saved)
+    blocks = _blocks(state, BACKWARD)
+    replays = recurrence.erases != "none" or recurrence.strength is not None
+    decays = recurrence.decays != "none"
+    kept = upstream[-1]
+    arguments = (
+        *recurrence.operands,
+        state,
+        packing,
+        write,
+        anchors,
+        *upstream,
+        *parts,
+        torch.empty_like(saved[0]) if replays else None,
+        state.new_empty(blocks, *recurrence.key.shape) if decays or recurrence.tied else None,
+        None if anchors is None else state.new_empty(blocks, *anchors.shape[:3]),
+        batch * steps,
+        steps,
+        heads,
+        keep_every,
+        0 if kept is None else kept.shape[1],
+    )
+    return _launch(_backward, BACKWARD, recurrence, state, arguments)
+
+
+def _parts(recurrence: Recurrence, state: Tensor) -> list[Tensor | None]:
+    """Where the gradients of the operands and the state go: those that are summed over columns
+    with a part for each block of columns, if there are several.
+    """
+    blocks = _blocks(state, BACKWARD)
+
+    def part(x: Tensor | None) -> Tensor | None:
+        if x is None or blocks == 1 or x is recurrence.value:
+            return None if x is None else x.new_empty(x.shape)
+        return state.new_empty(blocks, *x.shape)
+
+    return [*map(part, recurrence.operands), state.new_empty(state.shape)]
+
+
+def _unless_empty(x: Tensor) -> Tensor | None:
+    return x if x.numel() else None
 
 
 @torch.library.custom_op("fwbio::triton_recurrent", mutates_args=())
@@ -565,37 +644,19 @@ def _operator(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The recurrence as an operator, its operands those of `Recurrence`.
 
-    Args:
-        packing: [N + 1, 2], after how many steps and how many kept states each sequence ends.
-        keep_every: 0 to keep no state.
-        kept_states: how many, in a row of the batch.
-        save: whether to return what the backward pass needs.
-
-    Returns:
-        The read-outs, the final state, the kept states; and to `save`, or empty: u [B, M, H, V] and
-        the states at the anchors [anchors, H, K, V].
+    `packing` [N + 1, 2] tells after how many steps and how many kept states each sequence ends;
+    `keep_every` is 0 to keep no state, `kept_states` how many there are in a row of the batch.
+    Returned are the read-outs, the final states, the kept states, and, empty unless `save`, what
+    the backward pass needs: u [B, M, H, V] and the states at the anchors [anchors, H, K, V].
     """
     check_device(_forward, query)
-    y, final, kept, write, anchors = _results(
-        query, key, value, strength, erase, log_decay, state, packing,
-        tied, undecayed, writes, keep_every, kept_states, save,
-    )  # fmt: skip
-    launch = _launch(state, log_decay, tied, undecayed, writes, backward=False)
-    operands = (query, key, value, strength, erase, log_decay, state, packing)
-    launch.of(
-        _forward,
-        *_contiguous(*operands),
-        y,
-        final,
-        kept if keep_every else None,
-        write if save else None,
-        anchors if anchors.shape[0] else None,
-        query.shape[1],
-        query.shape[2],
-        keep_every,
-        kept_states,
+    operands = (query, key, value, strength, erase, log_decay)
+    recurrence = _recurrence(operands, tied, undecayed, writes)
+    results = _results(
+        *operands, state, packing, tied, undecayed, writes, keep_every, kept_states, save
     )
-    return y, final, kept, write, anchors
+    _forward_launch(recurrence, state, packing, keep_every, results).run()
+    return results
 
 
 @_operator.register_fake
@@ -617,13 +678,13 @@ def _results(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The operator's results, not yet filled in."""
     batch, times = key.shape[:2]
-    anchored = save and log_decay is not None and times > ANCHOR
+    anchors = batch * times // ANCHOR if save and log_decay is not None else 0
     return (
         query.new_empty(*query.shape[:3], value.shape[-1]),
         state.new_empty(state.shape),
         state.new_empty(batch, kept_states, *state.shape[1:]),
         state.new_empty(value.shape if save else (0,)),
-        state.new_empty(batch * times // ANCHOR if anchored else 0, *state.shape[1:]),
+        state.new_empty(anchors, *state.shape[1:]),
     )
 
 
@@ -647,57 +708,25 @@ def _backward_operator(
     writes: int,
     keep_every: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of query, key, value, strength, erase, log_decay (empty where it has none of
-    these) and the initial state, from those of the read-outs, the final and the kept states."""
-    launch = _launch(state, log_decay, tied, undecayed, writes, backward=True)
-    blocks = launch.blocks
-    corrects = tied or erase is not None
-
-    def parts(x: Tensor | None) -> Tensor | None:
-        """Where the gradient goes, a part for each block of columns if there are several."""
-        if x is None:
-            return None
-        return x.new_empty(x.shape) if blocks == 1 else state.new_empty(blocks, *x.shape)
-
-    operands = (query, key, value, strength, erase, log_decay, state, packing)
-    dquery, dkey, dstrength, derase, dlog_decay = map(
-        parts, (query, key, strength, erase, log_decay)
-    )
-    dvalue, dstate = value.new_empty(value.shape), state.new_empty(state.shape)
-    launch.of(
-        _backward,
-        *_contiguous(*operands, write, anchors if anchors.shape[0] else None, dy, dfinal, dkept),
-        dquery,
-        dkey,
-        dvalue,
-        dstrength,
-        derase,
-        dlog_decay,
-        dstate,
-        torch.empty_like(write) if corrects or strength is not None else None,
-        state.new_empty(blocks, *key.shape) if tied or log_decay is not None else None,
-        state.new_empty(blocks, *anchors.shape[:3]) if anchors.shape[0] else None,
-        query.shape[0] * query.shape[1],
-        query.shape[1],
-        query.shape[2],
-        keep_every,
-        0 if dkept is None else dkept.shape[1],
-    )
+    """The gradients of the operands (empty for one that is None) and of the initial states, from
+    those of the read-outs, the final and the kept states.
+    """
+    operands = (query, key, value, strength, erase, log_decay)
+    recurrence = _recurrence(operands, tied, undecayed, writes)
+    parts = _parts(recurrence, state)
+    _backward_launch(
+        recurrence, state, packing, (write, anchors), (dy, dfinal, dkept), keep_every, parts
+    ).run()
 
     def whole(part: Tensor | None, x: Tensor | None) -> Tensor:
         if part is None or x is None:
             return state.new_empty(0)
-        return part if blocks == 1 else part.sum(0).to(x.dtype)
+        return part if part.ndim == x.ndim else part.sum(0).to(x.dtype)
 
-    return (
-        whole(dquery, query),
-        whole(dkey, key),
-        dvalue,
-        whole(dstrength, strength),
-        whole(derase, erase),
-        whole(dlog_decay, log_decay),
-        dstate,
+    dquery, dkey, dvalue, dstrength, derase, dlog_decay, dstate = map(
+        whole, parts, (*operands, state)
     )
+    return dquery, dkey, dvalue, dstrength, derase, dlog_decay, dstate
 
 
 @_backward_operator.register_fake
@@ -716,12 +745,32 @@ def _gradients(
     return tuple(state.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands)
 
 
+def _recurrence(
+    operands: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None],
+    tied: bool,
+    undecayed: bool,
+    writes: int,
+) -> Recurrence:
+    query, key, value, strength, erase, log_decay = operands
+    return Recurrence(
+        query=query,
+        key=key,
+        value=value,
+        strength=strength,
+        erase=erase,
+        log_decay=log_decay,
+        tied=tied,
+        undecayed=undecayed,
+        writes=writes,
+    )
+
+
 def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-    *operands, tied, undecayed, writes, keep_every, _, save = inputs
+    *tensors, tied, undecayed, writes, keep_every, _, save = inputs
     write, anchors = output[3:]
-    ctx.saved = save
+    assert save, "whoever calls the operator is to save what its gradients need"
     ctx.switches = (tied, undecayed, writes, keep_every)
-    ctx.save_for_backward(*operands, write, anchors)
+    ctx.save_for_backward(*tensors, write, anchors)
     ctx.mark_non_differentiable(write, anchors)
     ctx.set_materialize_grads(False)
 
@@ -729,20 +778,18 @@ def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
 def _differentiate(
     ctx: Any, dy: Tensor | None, dfinal: Tensor | None, dkept: Tensor | None, *_: None
 ) -> tuple[Tensor | None, ...]:
-    assert ctx.saved, "the operator is asked to save whenever an operand needs a gradient"
-    operands = ctx.saved_tensors
-    *gradients, dstate = torch.ops.fwbio.triton_recurrent_backward(
-        *operands, dy, dfinal, dkept if ctx.switches[-1] else None, *ctx.switches
+    tensors = ctx.saved_tensors
+    dkept = dkept if ctx.switches[-1] else None
+    gradients = torch.ops.fwbio.triton_recurrent_backward(
+        *tensors, dy, dfinal, dkept, *ctx.switches
     )
-    given = (
-        None if x is None else gradient for x, gradient in zip(operands[:6], gradients, strict=True)
-    )
-    return (*given, dstate, *(None,) * 7)
+    given = (None if x is None else dx for x, dx in zip(tensors, gradients, strict=False))
+    return (*given, *(None,) * 7)
 
 
 def _once(ctx: Any, *_: Tensor | None) -> NoReturn:
     raise FwbioError(
-        "the Triton kernels can be differentiated once only",
+        "the Triton kernels can be differentiated only once",
         where="backend",
         mend='use backend="recurrent" for second derivatives',
     )
@@ -756,13 +803,13 @@ def run(
     recurrence: Recurrence,
     state: Tensor,
     keep_every: int | None = None,
-    ends: Sequence[int] | None = None,
+    ends: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Run the recurrence over time, the state in registers; differentiable once.
+    """Run the recurrence over time with the state in registers, differentiable once.
 
     Args:
         recurrence: its operands, float64, float32, bfloat16 or float16, with K up to 256.
-        state: [N, H, K, V], float32 or float64, in which everything is computed.
+        state: [N, H, K, V] in `state_dtype`, in which everything is computed.
         keep_every: keep the state after every so many steps, or not at all.
         ends: of N packed sequences, from 0 to T, or None.
 
@@ -775,18 +822,17 @@ def run(
     """
     operands = (*recurrence.operands, state)
     check_device(_forward, state)
-    tile(state.shape[2], state.shape[3], 1, state.dtype, backward=False)
-    steps = recurrence.query.shape[1]
-    kept_states = steps // keep_every if keep_every else 0
+    _own_tile(state, FORWARD)
+    kept_states = recurrence.query.shape[1] // keep_every if keep_every else 0
     packing = None
     if ends is not None:
-        kept_ends = [0]
-        for start, end in pairwise(ends):
-            kept_ends.append(kept_ends[-1] + ((end - start) // keep_every if keep_every else 0))
+        lengths = (end - start for start, end in pairwise(ends))
+        kept = (length // keep_every if keep_every else 0 for length in lengths)
+        kept_ends = tuple(accumulate(kept, initial=0))
         kept_states = kept_ends[-1]
         packing = torch.tensor(list(zip(ends, kept_ends, strict=True)), device=state.device)
     save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
-    y, final, kept, _, _ = torch.ops.fwbio.triton_recurrent(
+    y, final, states, _, _ = torch.ops.fwbio.triton_recurrent(
         *operands,
         packing,
         recurrence.tied,
@@ -796,4 +842,80 @@ def run(
         kept_states,
         save,
     )
-    return y, final, kept if keep_every else None
+    return y, final, states if keep_every else None
+
+
+class _Variant(NamedTuple):
+    """A recurrence whose kernels are compiled ahead of time."""
+
+    dtype: torch.dtype
+    decay: Decay
+    erase: Erase
+    undecayed: bool = False
+    writes: int = 1
+    packed: bool = False
+    keep_every: int = 0
+
+
+_VARIANTS = (
+    _Variant(torch.float32, "scalar", "tied"),
+    _Variant(torch.float64, "none", "none"),
+    _Variant(
+        torch.bfloat16, "channel", "separate", undecayed=True, writes=2, packed=True, keep_every=4
+    ),
+)
+
+
+def compilations() -> Iterator[Compilation]:
+    """Both kernels with every tile for up to 128 rows, the switches from least to most work."""
+    for K, variant, programs in product((16, 32, 64, 128), _VARIANTS, (1, MANY)):
+        recurrence, state, packing = _shapes(K, variant, programs)
+        operands = recurrence.operands
+        steps = recurrence.query.shape[1]
+        results = _results(
+            *operands,
+            state,
+            packing,
+            recurrence.tied,
+            recurrence.undecayed,
+            recurrence.writes,
+            variant.keep_every,
+            steps // variant.keep_every if variant.keep_every else 0,
+            True,
+        )
+        name = f"{K} channels, {programs} programs, {variant}"
+        yield _forward_launch(recurrence, state, packing, variant.keep_every, results).compilation(
+            f"forward, {name}"
+        )
+        y, final, kept, write, anchors = results
+        yield _backward_launch(
+            recurrence,
+            state,
+            packing,
+            (write, anchors),
+            (y, final, kept if variant.keep_every else None),
+            variant.keep_every,
+            _parts(recurrence, state),
+        ).compilation(f"backward, {name}")
+
+
+def _shapes(K: int, variant: _Variant, programs: int) -> tuple[Recurrence, Tensor, Tensor | None]:
+    """Operands without numbers, a state as wide as high, and where packed sequences end."""
+    dtype, times = variant.dtype, 4 * ANCHOR
+    rows = times * variant.writes
+    batch = 1 if variant.packed else programs
+    key = torch.empty(batch, rows, 1, K, dtype=dtype, device="meta")
+    state = torch.empty(programs, 1, K, K, dtype=state_dtype(dtype), device="meta")
+    recurrence = Recurrence(
+        query=key[:, :times],
+        key=key,
+        value=key,
+        strength=key[..., 0] if variant.erase == "tied" else None,
+        erase=key if variant.erase == "separate" else None,
+        log_decay={"none": None, "scalar": key[..., 0], "channel": key}[variant.decay],
+        tied=variant.erase == "tied",
+        undecayed=variant.undecayed,
+        writes=variant.writes,
+    )
+    packing = torch.empty(programs + 1, 2, dtype=torch.int64, device="meta")
+    return recurrence, state, packing if variant.packed else None
