@@ -1,0 +1,779 @@
+"""The recurrence in chunks by Triton kernels: for long sequences, on a GPU.
+
+Forward three launches, backward four: `prepare`, what every chunk needs but the states; `scan`, the
+states from chunk to chunk; `read_out` - and `prepare`, `scan_back`, `value_gradients`,
+`key_gradients`. Only the states before every chunk are saved for the backward pass.
+
+Few heads over a long time leave most of a GPU idle while the states are scanned: then the chunks of
+a sequence are split into pieces, the affine map of every piece is found by the same scan of
+[I | 0], small products give the state before every piece, and all pieces are scanned at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fwbio.errors import FwbioError, unknown_name
+from fwbio.kernels import triton_chunks as kernels
+from fwbio.kernels.recurrence import Decay, Recurrence, state_dtype
+from fwbio.kernels.triton_common import Compilation, check_device
+
+PRECISIONS = ("ieee", "tf32", "tf32x3")
+_PRECISION = {
+    torch.float64: "ieee",
+    torch.float32: "ieee",
+    torch.float16: "tf32",
+    torch.bfloat16: "bf16",
+}
+WIDEST_KEY = 256
+_TYPES = {
+    torch.float64: "*fp64",
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int64: "*i64",
+}
+_PROCESSORS = 132  # of a Hopper GPU: fewer programs than that leave it idle
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The static configuration of a shape class.
+
+    Args:
+        chunk: rows of a chunk, C.
+        keys: key columns that a kernel parallel over chunks takes at a time.
+        values: value columns that it takes at a time.
+        columns: value columns of a program of the scans, which hold a state's whole key side.
+        warps: warps of a program parallel over chunks.
+        scan_warps: warps of a program of the scans.
+        stages: chunks whose loads are under way at once in the scans.
+    """
+
+    chunk: int
+    keys: int
+    values: int
+    columns: int
+    warps: int
+    scan_warps: int
+    stages: int
+
+
+def tiles(keys: int, values: int, precision: str, dtype: torch.dtype) -> Tiles:
+    """The configuration for K, V, a precision and the dtype of the inputs, by a written table."""
+    rows, columns = _padded(keys), _padded(values)
+    if dtype == torch.float64:
+        found = Tiles(32, 16, 16, 16, 4, 4, 1)
+    elif precision == "ieee":
+        found = Tiles(32, 32, 32, 16, 4, 4, 1)
+    elif precision == "bf16":
+        found = Tiles(64, 64, 64, 32 if rows <= 128 else 16, 4, 4, 2)
+    else:
+        found = Tiles(64, 32, 32, 16, 4, 4, 1)
+    return replace(
+        found,
+        keys=min(found.keys, rows),
+        values=min(found.values, columns),
+        columns=min(found.columns, columns),
+    )
+
+
+def _padded(size: int) -> int:
+    """The width of a block that holds so many columns: a power of two, at least 16."""
+    return max(16, triton.next_power_of_2(size))
+
+
+def _ends(batch: int, rows: int, ends: Sequence[int] | None) -> Sequence[int]:
+    """The ends of all sequences, laid one after another."""
+    return [rows * n for n in range(batch + 1)] if ends is None else ends
+
+
+def _chunk_count(rows: int, chunk: int, keep_every: int) -> int:
+    """Chunks of a sequence, which end wherever a state is kept."""
+    if not keep_every:
+        return -(-rows // chunk)
+    return (rows // keep_every) * -(-keep_every // chunk) - (-(rows % keep_every) // chunk)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where chunks and pieces lie.
+
+    Args:
+        chunks: first row, length and kept state (or -1) of every chunk, [chunks, 3].
+        pieces: the first chunk and the chunk after the last of every piece, [pieces, 2].
+        of_sequence: first piece of every sequence, and the number of pieces at the end.
+    """
+
+    chunks: Tensor
+    pieces: Tensor
+    of_sequence: tuple[int, ...]
+
+    @property
+    def split(self) -> bool:
+        """Whether a sequence has more than one piece."""
+        return self.pieces.shape[0] > len(self.of_sequence) - 1
+
+
+@lru_cache(maxsize=256)
+def _layout(
+    ends: tuple[int, ...], chunk: int, keep_every: int, split: int, device: torch.device
+) -> Layout:
+    """Chunks that end with their sequence and wherever a state is kept, and pieces of them."""
+    chunks: list[tuple[int, int, int]] = []
+    pieces: list[tuple[int, int]] = []
+    of_sequence = [0]
+    kept = 0
+    for start, end in pairwise(ends):
+        first = len(chunks)
+        row = start
+        while row < end:
+            until_kept = keep_every - (row - start) % keep_every if keep_every else chunk
+            length = min(chunk, end - row, until_kept)
+            row += length
+            keeps = keep_every > 0 and length == until_kept
+            chunks.append((row - length, length, kept if keeps else -1))
+            kept += keeps
+        count = len(chunks) - first
+        parts = max(1, min(split, count))
+        bounds = [first + count * part // parts for part in range(parts + 1)]
+        pieces.extend(pairwise(bounds))
+        of_sequence.append(len(pieces))
+    return Layout(
+        torch.tensor(chunks, dtype=torch.int64).view(-1, 3).to(device),
+        torch.tensor(pieces, dtype=torch.int64).view(-1, 2).to(device),
+        tuple(of_sequence),
+    )
+
+
+def _compilation(kernel: Any, arguments: dict[str, Any], options: dict[str, int]) -> Compilation:
+    """How a kernel is compiled for arguments: what is neither a tensor nor `heads` is constant."""
+    signature, constants = {}, {}
+    for name, argument in arguments.items():
+        if isinstance(argument, Tensor):
+            signature[name] = _TYPES[argument.dtype]
+        elif name == "heads":
+            signature[name] = "i32"
+        else:
+            signature[name], constants[name] = "constexpr", argument
+    return Compilation(kernel.fn.__name__, kernel, signature, constants, options)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A call: its operands, its switches, its layout and the configuration of its launches.
+
+    Args:
+        query, key, value, strength, erase, log_decay: as in `Recurrence`, row after row.
+        undecayed: as there.
+        tied: as there.
+        precision: of products.
+        tiles: the configuration.
+        layout: where chunks and pieces lie.
+        compilations: where operands have no numbers, how every launch would be compiled.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    strength: Tensor | None
+    erase: Tensor | None
+    log_decay: Tensor | None
+    tied: bool
+    undecayed: bool
+    precision: str
+    tiles: Tiles
+    layout: Layout
+    compilations: list[Compilation] = field(default_factory=list)
+
+    @property
+    def heads(self) -> int:
+        """H."""
+        return self.query.shape[2]
+
+    @property
+    def chunks(self) -> int:
+        """The number of chunks."""
+        return self.layout.chunks.shape[0]
+
+    @property
+    def erases(self) -> bool:
+        """Whether anything is erased."""
+        return self.tied or self.erase is not None
+
+    @property
+    def decay(self) -> Decay:
+        """Which decay there is."""
+        if self.log_decay is None:
+            return "none"
+        return "scalar" if self.log_decay.ndim == 3 else "channel"
+
+    @property
+    def wide(self) -> torch.dtype:
+        """The dtype of states and of all that is summed."""
+        return state_dtype(self.query.dtype)
+
+    @property
+    def work(self) -> torch.dtype:
+        """The dtype of what passes from launch to launch to enter a product."""
+        return torch.bfloat16 if self.precision == "bf16" else self.wide
+
+    def empty(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """A tensor of the working dtype, unless another is given."""
+        return self.query.new_empty(shape, dtype=dtype or self.work)
+
+    def launch(
+        self, kernel: Any, programs: tuple[int, ...], options: dict[str, int], **arguments: Any
+    ) -> None:
+        """Launch a kernel; for operands without numbers, take down how it would be compiled."""
+        arguments |= {
+            "chunks": self.layout.chunks,
+            "heads": self.heads,
+            "K": self.query.shape[-1],
+            "V": self.value.shape[-1],
+            "KEYS": _padded(self.query.shape[-1]),
+            "VALUES": _padded(self.value.shape[-1]),
+            "C": self.tiles.chunk,
+            "LEVELS": self.tiles.chunk.bit_length() - 1,
+            "DECAY": self.decay,
+            "ERASES": self.erases,
+            "UNDECAYED": self.undecayed,
+            "PRECISION": self.precision,
+            "FINE": "tf32" if self.precision == "bf16" else self.precision,
+            "WIDE": tl.float64 if self.wide == torch.float64 else tl.float32,
+        }
+        if self.precision == "bf16" and triton.knobs.runtime.interpret:
+            arguments["PRECISION"] = "bf16 interpreted"
+        arguments = {name: arguments[name] for name in kernel.arg_names}
+        options |= {"enable_fp_fusion": True}  # a default that changes
+        if self.query.is_meta:
+            self.compilations.append(_compilation(kernel, arguments, options))
+        else:
+            with torch.cuda.device_of(self.query):
+                kernel[programs](**arguments, **options)
+
+    def launch_by_chunk(self, kernel: Any, programs: tuple[int, ...], **arguments: Any) -> None:
+        """Launch a kernel that is parallel over chunks."""
+        options = {"num_warps": self.tiles.warps, "num_stages": 1}
+        self.launch(
+            kernel, programs, options, **arguments, BK=self.tiles.keys, BV=self.tiles.values
+        )
+
+
+def _plan(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    tied: bool,
+    undecayed: bool,
+    keep_every: int,
+    ends: Sequence[int] | None,
+    precision: str,
+    chunk: int,
+    pieces: int,
+) -> Plan:
+    """The plan of a call."""
+    if not query.is_meta:
+        check_device(kernels.scan, query)
+    batch, rows, heads, keys = query.shape
+    chosen = tiles(keys, value.shape[-1], precision, query.dtype)
+    if chunk:
+        chosen = replace(chosen, chunk=chunk)
+    spans = tuple(_ends(batch, rows, ends))
+    if not pieces:
+        programs = (len(spans) - 1) * heads * triton.cdiv(value.shape[-1], chosen.columns)
+        pieces = _pieces(programs, max((b - a for a, b in pairwise(spans)), default=0), chosen)
+    return Plan(
+        query.contiguous(),
+        key.contiguous(),
+        value.contiguous(),
+        None if strength is None else strength.contiguous(),
+        None if erase is None else erase.contiguous(),
+        None if log_decay is None else log_decay.contiguous(),
+        tied,
+        undecayed,
+        precision,
+        chosen,
+        _layout(spans, chosen.chunk, keep_every, pieces, query.device),
+    )
+
+
+def _pieces(programs: int, longest: int, chosen: Tiles) -> int:
+    """Into how many pieces to split a sequence: one where its programs keep a GPU busy.
+
+    A split costs a second scan with K columns more, so that it has to win threefold; a piece of
+    fewer than 16 chunks is not worth its launch.
+    """
+    possible = min(_PROCESSORS // max(1, programs), longest // (16 * chosen.chunk))
+    return possible if possible >= 4 else 1
+
+
+def _prepared(plan: Plan, grad_y: Tensor | None) -> dict[str, Tensor | None]:
+    """What the chunks need but the states: `prepare`'s results by its names for them."""
+    decays, backward = plan.decay != "none", grad_y is not None
+    pairs = (plan.chunks, plan.heads, plan.tiles.chunk, plan.tiles.chunk)
+    channels = plan.query.shape[-1:] if plan.decay == "channel" else ()
+    written = plan.erases or plan.strength is not None
+    results = {
+        "scores": None if backward else plan.empty(*pairs),
+        "reads": plan.empty(*plan.query.shape) if decays else plan.query,
+        "writes": plan.empty(*plan.key.shape) if decays else plan.key,
+        "erasers": plan.empty(*plan.key.shape) if plan.erases else None,
+        "updates": plan.empty(*plan.value.shape) if written else plan.value,
+        "totals": plan.empty(*pairs[:2], *channels, dtype=plan.wide) if decays else None,
+        "inverses": plan.empty(*pairs) if backward and plan.erases else None,
+        "grad_updates": plan.empty(*plan.value.shape) if backward else None,
+    }
+    plan.launch_by_chunk(
+        kernels.prepare,
+        pairs[:2],
+        query=plan.query,
+        key=plan.key,
+        value=plan.value,
+        strength=plan.strength,
+        erase=plan.erase,
+        log_decay=plan.log_decay,
+        grad_y=grad_y,
+        **results,
+    )
+    return results
+
+
+def _scan(kernel: Any, plan: Plan, edge: str, far_edge: str, **tensors: Tensor | None) -> Tensor:
+    """Scan all pieces from the states at their edges to those at their far edges.
+
+    Without states at the edges, it is the affine map of every piece instead.
+    """
+    identity = plan.query.shape[-1] if tensors[edge] is None else 0
+    width = plan.value.shape[-1] + identity
+    pieces = plan.layout.pieces.shape[0]
+    out = plan.empty(pieces, plan.heads, plan.query.shape[-1], width, dtype=plan.wide)
+    plan.launch(
+        kernel,
+        (pieces, plan.heads, triton.cdiv(width, plan.tiles.columns)),
+        {"num_warps": plan.tiles.scan_warps, "num_stages": plan.tiles.stages},
+        pieces=plan.layout.pieces,
+        BV=plan.tiles.columns,
+        IDENTITY=identity,
+        **tensors,
+        **{far_edge: out},
+    )
+    return out
+
+
+def _edges(maps: Tensor, state: Tensor, layout: Layout, backward: bool) -> Tensor:
+    """The state at the edge of every piece, from the affine maps of pieces and the sequences' own.
+
+    S <- A S + B, of [pieces, H, K, K + V] = [A | B]
+    """
+    keys = state.shape[-2]
+    edges: list[Tensor] = [state] * layout.of_sequence[-1]
+    for n, (first, last) in enumerate(pairwise(layout.of_sequence)):
+        edge = state[n]
+        for piece in range(last - 1, first - 1, -1) if backward else range(first, last):
+            edges[piece] = edge
+            edge = maps[piece, :, :, :keys] @ edge + maps[piece, :, :, keys:]
+    return torch.stack(edges)
+
+
+def _of_sequences(edges: Tensor, layout: Layout, backward: bool) -> Tensor:
+    """Of the states at the far edges of all pieces, those of the sequences."""
+    if not layout.split:
+        return edges
+    at = layout.of_sequence[:-1] if backward else [last - 1 for last in layout.of_sequence[1:]]
+    return torch.stack([edges[piece] for piece in at])
+
+
+def _run_forward(plan: Plan, state: Tensor, kept: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+    """Read-outs and last states; it fills the kept states and those before every chunk."""
+    ready = _prepared(plan, None)
+    scores, reads, updates = ready["scores"], ready["reads"], ready["updates"]
+    scanned = {name: ready[name] for name in ("writes", "erasers", "updates", "totals")}
+    edges = state.contiguous()
+    if plan.layout.split:
+        nothing = {"initial": None, "corrected": None, "states": None, "kept": None}
+        maps = _scan(kernels.scan, plan, "initial", "final", **scanned, **nothing)
+        edges = _edges(maps, state, plan.layout, False)
+    corrected = plan.empty(*plan.value.shape) if plan.erases else updates
+    final = _scan(
+        kernels.scan,
+        plan,
+        "initial",
+        "final",
+        **scanned,
+        initial=edges,
+        corrected=corrected if plan.erases else None,
+        states=states,
+        kept=kept if kept.numel() else None,
+    )
+    y = torch.empty_like(plan.value)
+    plan.launch_by_chunk(
+        kernels.read_out,
+        (plan.chunks, plan.heads, triton.cdiv(plan.value.shape[-1], plan.tiles.values)),
+        scores=scores,
+        reads=reads,
+        updates=corrected,
+        states=states,
+        y=y,
+    )
+    return y, _of_sequences(final, plan.layout, False)
+
+
+def _run_backward(
+    plan: Plan, grad_y: Tensor, grad_final: Tensor, grad_kept: Tensor | None, states: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradients of query, key, value, strength, erase, log_decay and the first states."""
+    layout = plan.layout
+    ready = _prepared(plan, grad_y)
+    updates = ready["updates"]
+    scanned = {name: ready[name] for name in ("reads", "writes", "erasers", "totals")}
+    scanned |= {
+        "grad_y": grad_y,
+        "grad_updates": ready["grad_updates"],
+        "grad_kept": None if grad_kept is None else grad_kept.contiguous(),
+    }
+    edges = grad_final.contiguous()
+    if layout.split:
+        nothing = {"grad_final": None, "grad_corrected": None, "grad_states": None}
+        maps = _scan(kernels.scan_back, plan, "grad_final", "grad_initial", **scanned, **nothing)
+        edges = _edges(maps, grad_final, layout, True)
+    grad_corrected = plan.empty(*plan.value.shape)
+    grad_states = torch.empty_like(states)
+    grad_state = _scan(
+        kernels.scan_back,
+        plan,
+        "grad_final",
+        "grad_initial",
+        **scanned,
+        grad_final=edges,
+        grad_corrected=grad_corrected,
+        grad_states=grad_states,
+    )
+    pairs = (plan.chunks, plan.heads, plan.tiles.chunk, plan.tiles.chunk)
+    gradients = {
+        name: None if x is None else torch.empty_like(x)
+        for name, x in (
+            ("grad_query", plan.query),
+            ("grad_key", plan.key),
+            ("grad_value", plan.value),
+            ("grad_strength", None if plan.strength is None else plan.strength.to(plan.wide)),
+            ("grad_erase", plan.erase),
+            ("grad_log_decay", plan.log_decay),
+        )
+    }
+    shared = {
+        "strength": plan.strength,
+        "states": states,
+        "corrected": plan.empty(*plan.value.shape) if plan.erases else updates,
+        "residuals": plan.empty(*plan.value.shape) if plan.erases else grad_corrected,
+        "grad_y": grad_y,
+        "grad_scores": plan.empty(*pairs),
+        "grad_system": plan.empty(*pairs) if plan.erases else None,
+        **gradients,
+    }
+    plan.launch_by_chunk(
+        kernels.value_gradients,
+        pairs[:2],
+        value=plan.value,
+        erasers=ready["erasers"],
+        updates=updates,
+        inverses=ready["inverses"],
+        grad_corrected=grad_corrected,
+        **shared,
+    )
+    plan.launch_by_chunk(
+        kernels.key_gradients,
+        pairs[:2],
+        query=plan.query,
+        key=plan.key,
+        erase=plan.erase,
+        log_decay=plan.log_decay,
+        grad_states=grad_states,
+        **shared,
+    )
+    return *gradients.values(), _of_sequences(grad_state, layout, True)
+
+
+def _state_shapes(
+    query: Tensor,
+    value: Tensor,
+    keep_every: int,
+    ends: Sequence[int] | None,
+    save: bool,
+    chunk: int,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of the kept states and of the states before every chunk."""
+    batch, rows, heads, keys = query.shape
+    state = (heads, keys, value.shape[-1])
+    if ends is None:
+        kept = rows // keep_every if keep_every else 0
+        chunks = batch * _chunk_count(rows, chunk, keep_every)
+    else:
+        lengths = [b - a for a, b in pairwise(ends)]
+        kept = sum(length // keep_every for length in lengths) if keep_every else 0
+        chunks = sum(_chunk_count(length, chunk, keep_every) for length in lengths)
+    return (batch, kept, *state), (chunks, *state) if save else (0,)
+
+
+_OPERANDS = "Tensor query, Tensor key, Tensor value, Tensor? strength, Tensor? erase, "
+_OPERANDS += "Tensor? log_decay"
+_SWITCHES = "bool tied, bool undecayed, int keep_every, SymInt[]? ends"
+_CHOICES = "str precision, int chunk, int pieces"
+
+
+@partial(
+    torch.library.custom_op,
+    "fwbio::triton_chunked",
+    mutates_args=(),
+    schema=f"({_OPERANDS}, Tensor state, {_SWITCHES}, {_CHOICES}, bool save)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    state: Tensor,
+    tied: bool,
+    undecayed: bool,
+    keep_every: int,
+    ends: Sequence[int] | None,
+    precision: str,
+    chunk: int,
+    pieces: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The operator: read-outs, last states, kept states, and the states before every chunk.
+
+    The arguments are those of `run`, laid out by writes; 0 stands for None, and the states before
+    every chunk are there only to `save` them for the backward pass.
+    """
+    operands = (query, key, value, strength, erase, log_decay)
+    plan = _plan(*operands, tied, undecayed, keep_every, ends, precision, chunk, pieces)
+    kept_shape, states_shape = _state_shapes(query, value, keep_every, ends, True, plan.tiles.chunk)
+    kept = plan.empty(*kept_shape, dtype=plan.wide)
+    states = plan.empty(*states_shape, dtype=plan.wide)
+    if query.numel() and value.numel():
+        y, final = _run_forward(plan, state, kept, states)
+    else:
+        y, final = torch.zeros_like(plan.value), state.clone()
+    return y, final, kept, states if save else states.new_empty(0)
+
+
+@partial(
+    torch.library.custom_op,
+    "fwbio::triton_chunked_backward",
+    mutates_args=(),
+    schema=f"(Tensor? grad_y, Tensor? grad_final, Tensor? grad_kept, Tensor states, {_OPERANDS}, "
+    f"{_SWITCHES}, {_CHOICES}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def backward(
+    grad_y: Tensor | None,
+    grad_final: Tensor | None,
+    grad_kept: Tensor | None,
+    states: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    tied: bool,
+    undecayed: bool,
+    keep_every: int,
+    ends: Sequence[int] | None,
+    precision: str,
+    chunk: int,
+    pieces: int,
+) -> tuple[Tensor, ...]:
+    """The operator's gradients: of its six operands (empty for what is None) and the state."""
+    operands = (query, key, value, strength, erase, log_decay)
+    plan = _plan(*operands, tied, undecayed, keep_every, ends, precision, chunk, pieces)
+    if grad_y is None:
+        grad_y = torch.zeros_like(plan.value)
+    if grad_final is None:
+        sequences = len(plan.layout.of_sequence) - 1
+        grad_final = plan.empty(sequences, *states.shape[1:], dtype=plan.wide).zero_()
+    if not (query.numel() and value.numel()):
+        gradients = [query.new_empty(0) if x is None else torch.zeros_like(x) for x in operands]
+        return *gradients, grad_final.clone()
+    found = _run_backward(plan, grad_y.contiguous(), grad_final, grad_kept, states)
+    return tuple(
+        query.new_empty(0) if gradient is None else gradient.to(x.dtype)
+        for x, gradient in zip((*operands, grad_final), found, strict=True)
+        if x is not None or gradient is None
+    )
+
+
+@forward.register_fake
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    state: Tensor,
+    tied: bool,
+    undecayed: bool,
+    keep_every: int,
+    ends: Sequence[int] | None,
+    precision: str,
+    chunk: int,
+    pieces: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    chunk = chunk or tiles(query.shape[-1], value.shape[-1], precision, query.dtype).chunk
+    wide = state_dtype(query.dtype)
+    kept, states = _state_shapes(query, value, keep_every, ends, save, chunk)
+    return (
+        query.new_empty(value.shape),
+        query.new_empty(state.shape, dtype=wide),
+        query.new_empty(kept, dtype=wide),
+        query.new_empty(states, dtype=wide),
+    )
+
+
+@backward.register_fake
+def _(
+    grad_y: Tensor | None,
+    grad_final: Tensor | None,
+    grad_kept: Tensor | None,
+    states: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    strength: Tensor | None,
+    erase: Tensor | None,
+    log_decay: Tensor | None,
+    tied: bool,
+    undecayed: bool,
+    keep_every: int,
+    ends: Sequence[int] | None,
+    precision: str,
+    chunk: int,
+    pieces: int,
+) -> tuple[Tensor, ...]:
+    operands = (query, key, value, strength, erase, log_decay)
+    sequences = query.shape[0] if ends is None else len(ends) - 1
+    gradients = [query.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands]
+    shape = (sequences, *query.shape[2:], value.shape[-1])
+    return *gradients, query.new_empty(shape, dtype=state_dtype(query.dtype))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[3], *inputs[:6])
+    ctx.options, ctx.saves = inputs[7:14], inputs[14]
+
+
+def _differentiate(
+    ctx: Any,
+    grad_y: Tensor | None,
+    grad_final: Tensor | None,
+    grad_kept: Tensor | None,
+    grad_states: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    if not ctx.saves:
+        raise FwbioError(
+            "the states that the backward pass needs were not kept",
+            where="fwbio::triton_chunked",
+            mend="call it with save=True",
+        )
+    states, *operands = ctx.saved_tensors
+    *gradients, grad_state = backward(
+        grad_y, grad_final, grad_kept, states, *operands, *ctx.options
+    )
+    found = [None if x is None else dx for x, dx in zip(operands, gradients, strict=True)]
+    return *found, grad_state, *[None] * 8
+
+
+def _differentiate_twice(ctx: Any, *gradients: Tensor) -> None:
+    raise FwbioError(
+        "the chunked Triton kernels have no second derivative",
+        where="backend",
+        mend='use backend="recurrent"',
+    )
+
+
+forward.register_autograd(_differentiate, setup_context=_setup_context)
+backward.register_autograd(_differentiate_twice)
+
+
+def run(
+    recurrence: Recurrence,
+    state: Tensor,
+    keep_every: int | None = None,
+    ends: tuple[int, ...] | None = None,
+    *,
+    precision: str | None = None,
+    chunk: int | None = None,
+    pieces: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run the recurrence in chunks, differentiably (once).
+
+    Args:
+        recurrence: its operands.
+        state: the states before it, [N, H, K, V].
+        keep_every: keep the state after every so many steps, or not at all.
+        ends: of N packed sequences, from 0 to T, or None.
+        precision: of products: "ieee", "tf32" or "tf32x3". By default "ieee" for float32 and
+            float64, "tf32" for float16; bfloat16 has products of bfloat16.
+        chunk: rows of a chunk, 16, 32 or 64, by default by shape and dtype.
+        pieces: into how many pieces to split the time of a sequence, by default as many as a
+            GPU has room for.
+
+    Returns:
+        The read-outs [B, T, H, V] in the query's dtype; the last states [N, H, K, V]; the kept
+        states [B, kept, H, K, V] (packed: one sequence's after another's), or None.
+
+    Raises:
+        FwbioError: a precision or a chunk that there is not, keys wider than 256, or tensors that
+            lie on no GPU while the kernels are not interpreted.
+    """
+    query, key, writes = recurrence.query, recurrence.key, recurrence.writes
+    if precision is not None and precision not in PRECISIONS:
+        raise unknown_name(precision, PRECISIONS, kind="precision", where="precision")
+    if chunk not in (None, 16, 32, 64):
+        raise FwbioError(f"no chunk has {chunk} rows", where="chunk", mend="choose 16, 32 or 64")
+    if query.shape[-1] > WIDEST_KEY:
+        raise FwbioError(
+            f"keys of {query.shape[-1]} channels don't fit a program",
+            where="k",
+            mend=f'give at most {WIDEST_KEY}, or use backend="recurrent"',
+        )
+    batch, steps, heads, keys = query.shape
+    if writes > 1:  # what is read between the writes of a step is zero, and dropped
+        silent = query.new_zeros(batch, steps, writes - 1, heads, keys)
+        query = torch.cat([silent, query[:, :, None]], 2).flatten(1, 2)
+    operands = (query, key, *recurrence.operands[2:])
+    needs_gradient = torch.is_grad_enabled() and any(
+        x is not None and x.requires_grad for x in (*operands, state)
+    )
+    y, final, kept, _ = forward(
+        *operands,
+        state.to(state_dtype(query.dtype)),
+        recurrence.tied,
+        recurrence.undecayed,
+        (keep_every or 0) * writes,
+        None if ends is None else [end * writes for end in ends],
+        precision or _PRECISION[query.dtype],
+        chunk or 0,
+        pieces or 0,
+        needs_gradient,
+    )
+    if writes > 1:
+        y = y.unflatten(1, (steps, writes))[:, :, -1]
+    return y, final, kept if keep_every else None

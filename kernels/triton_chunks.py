@@ -1,0 +1,743 @@
+"""Triton kernels of the recurrence in chunks: what is parallel over chunks, and what scans them.
+
+Within a chunk of C rows (writes), with S the state before it, b the strengths, g the log decays,
+G_i the sum of g over the rows up to i (and G'_i over the rows read before: up to i, or to i - 1
+where `undecayed`), p the erase keys:
+
+    A_ij = sum_c q_ic k_jc exp(G_ic - G_jc), i >= j
+    L_ij = sum_c p_ic k_jc exp(G'_ic - G_jc), i > j
+    T = (I + L)^-1;   U = T (b v - (p exp(G')) S);   y = (q exp(G)) S + A U
+    S <- exp(G_C) S + (k exp(G_C - G))^T U
+
+Every exponent is a sum of log decays over a span of rows, never a difference of sums, so that it
+stays exact whatever the decays. With a decay per channel, pairs of rows are split in halves: of
+2m rows, the pairs of a later with an earlier half meet at the middle, and both their exponents
+lead away from it.
+
+Rows lie at `start + row` of [rows, H, width] tensors; `chunks` [chunks, 3] holds every chunk's
+first row, length and the kept state at its end (or -1); `pieces` [pieces, 2] the first chunk and
+the chunk after the last of what a scan runs through. Absent tensors are None.
+"""
+
+import triton
+import triton.language as tl
+
+from fwbio.kernels.triton_common import exponential
+
+
+@triton.jit
+def product(a, b, PRECISION: tl.constexpr):
+    """The matrix product a b: of operands rounded to bfloat16, or by an input precision."""
+    if PRECISION == "bf16":
+        return tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
+    if PRECISION == "bf16 interpreted":  # where products of bfloat16 are of their bit patterns
+        return tl.dot(a.to(tl.bfloat16).to(tl.float32), b.to(tl.bfloat16).to(tl.float32))
+    return tl.dot(a, b, input_precision=PRECISION)
+
+
+@triton.jit
+def row_tile(start, length, head, heads, first, C: tl.constexpr, BLOCK: tl.constexpr, WIDTH):
+    """Offsets and mask of a chunk's rows [C, BLOCK], from column `first`."""
+    row = tl.arange(0, C)
+    column = first + tl.arange(0, BLOCK)
+    offsets = ((start + row) * heads + head)[:, None] * WIDTH + column[None, :]
+    return offsets, (row < length)[:, None] & ((column >= 0) & (column < WIDTH))[None, :]
+
+
+@triton.jit
+def state_tile(
+    index, head, heads, row, column, BK: tl.constexpr, BV: tl.constexpr, K: tl.constexpr, V
+):
+    """Offsets and mask [BK, BV] within a state of [states, H, K, V], from a row and a column."""
+    row += tl.arange(0, BK)
+    column += tl.arange(0, BV)
+    offsets = (index * heads + head) * K * V + row[:, None] * V + column[None, :]
+    return offsets, (row < K)[:, None] & ((column >= 0) & (column < V))[None, :]
+
+
+@triton.jit
+def square(chunk, head, heads, C: tl.constexpr):
+    """Offsets within [chunks, H, C, C]."""
+    row = tl.arange(0, C)
+    return (chunk * heads + head) * C * C + row[:, None] * C + row[None, :]
+
+
+@triton.jit
+def read_rows(
+    x, start, length, head, heads, first, C: tl.constexpr, BLOCK: tl.constexpr, WIDTH, WIDE
+):
+    """A chunk's rows [C, BLOCK] of x [rows, H, WIDTH], zero where there are none."""
+    offsets, within = row_tile(start, length, head, heads, first, C, BLOCK, WIDTH)
+    return tl.load(x + offsets, mask=within, other=0.0).to(WIDE)
+
+
+@triton.jit
+def read_scalars(x, start, length, head, heads, shift: tl.constexpr, C: tl.constexpr, WIDE):
+    """A chunk's scalars [C] of x [rows, H], `shift` rows on, zero where there are none."""
+    row = tl.arange(0, C) + shift
+    within = (row >= 0) & (row < length)
+    return tl.load(x + (start + row) * heads + head, mask=within, other=0.0).to(WIDE)
+
+
+@triton.jit
+def bounded(log_decay):
+    """The log decay, but finite where it is minus infinity: its exponential is 0 either way."""
+    return tl.where(log_decay < -1e4, -1e4, log_decay)
+
+
+@triton.jit
+def spans(i, t, level, UNDECAYED: tl.constexpr):
+    """Whether row i's exponent sums the log decay of row t, for pairs of halves of 2**level rows.
+
+    A row of a later half sums from the middle to itself (or until it, `undecayed`), a row of an
+    earlier half from the row after it to the middle.
+    """
+    later = ((i >> level) & 1) == 1
+    same = (i >> level) == (t >> level)
+    if UNDECAYED:
+        return same & later & (t < i)
+    return same & ((t > i) != later)
+
+
+@triton.jit
+def gaps(log_decay, start, length, head, heads, SHIFT: tl.constexpr, C: tl.constexpr, WIDE):
+    """Exp of the sums of a head's log decay over j < t <= i, [C, C]; of j < t < i at SHIFT -1."""
+    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    gate = bounded(read_scalars(log_decay, start, length, head, heads, SHIFT, C, WIDE))
+    return exponential(tl.cumsum(tl.where(i + SHIFT > j, gate[:, None], 0.0), 0))
+
+
+@triton.jit
+def inverse_of(L, C: tl.constexpr, FINE: tl.constexpr):
+    """(I + L)^-1 [C, C] of a strictly lower triangular L: by rows in blocks of 16, then by halves.
+
+    Of 2m rows, with the inverses X and Z of the two diagonal blocks: -Z L X is the block below.
+    """
+    BLOCKS: tl.constexpr = C // 16
+    own = tl.arange(0, BLOCKS)[:, None, None, None] == tl.arange(0, BLOCKS)[None, None, :, None]
+    diagonal = tl.sum(tl.where(own, tl.reshape(L, [BLOCKS, 16, BLOCKS, 16]), 0.0), 2)
+    i, j = tl.arange(0, 16)[None, :, None], tl.arange(0, 16)[None, None, :]
+    X = tl.where(i == j, diagonal * 0.0 + 1.0, 0.0)
+    for pivot in range(15):
+        row = tl.sum(tl.where(i == pivot, X, 0.0), 1)
+        column = tl.sum(tl.where(j == pivot, diagonal, 0.0), 2)  # zero above the pivot's row
+        X -= column[:, :, None] * row[:, None, :]
+    X = tl.reshape(tl.where(own, X[:, :, None, :], 0.0), [C, C])
+    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    for level in tl.static_range(4, 4 + (C >= 32) + (C >= 64)):
+        below = ((i >> (level + 1)) == (j >> (level + 1))) & ((i >> level) != (j >> level))
+        X -= product(X, product(tl.where(below, L, 0.0), X, FINE), FINE)
+    return X
+
+
+@triton.jit
+def erase_rows(
+    key,
+    strength,
+    erase,
+    start,
+    length,
+    head,
+    heads,
+    first,
+    C: tl.constexpr,
+    BK: tl.constexpr,
+    K,
+    WIDE,
+):
+    """A chunk's erase keys p [C, BK]: its own, or its keys by their strengths."""
+    if erase is not None:
+        return read_rows(erase, start, length, head, heads, first, C, BK, K, WIDE)
+    p = read_rows(key, start, length, head, heads, first, C, BK, K, WIDE)
+    if strength is not None:
+        p *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
+    return p
+
+
+@triton.jit
+def prepare(
+    query,
+    key,
+    value,
+    strength,
+    erase,
+    log_decay,
+    chunks,
+    scores,
+    reads,
+    writes,
+    erasers,
+    updates,
+    totals,
+    grad_y,
+    inverses,
+    grad_updates,
+    heads,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    C: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    LEVELS: tl.constexpr,
+    DECAY: tl.constexpr,
+    ERASES: tl.constexpr,
+    UNDECAYED: tl.constexpr,
+    PRECISION: tl.constexpr,
+    FINE: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """All of a chunk and head that needs no state.
+
+    scores A [chunks, H, C, C]; reads q exp(G), writes k exp(G_C - G), erasers T (p exp(G'))
+    [rows, H, K]; updates T b v [rows, H, V]; totals exp(G_C) [chunks, H, K] or [chunks, H]. For the
+    backward pass, given grad_y: inverses T, and grad_updates A^T grad_y in place of the scores.
+    """
+    chunk, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
+    row = tl.arange(0, C)
+    i, j = row[:, None], row[None, :]
+    A = tl.zeros([C, C], WIDE)
+    L = tl.zeros([C, C], WIDE)
+    for first in range(0, KEYS, BK):
+        q = read_rows(query, start, length, head, heads, first, C, BK, K, WIDE)
+        k = read_rows(key, start, length, head, heads, first, C, BK, K, WIDE)
+        p = q
+        if ERASES:
+            p = erase_rows(key, strength, erase, start, length, head, heads, first, C, BK, K, WIDE)
+        if DECAY == "channel":
+            g = bounded(read_rows(log_decay, start, length, head, heads, first, C, BK, K, WIDE))
+            A += tl.where(i == j, tl.sum(q * k, 1)[:, None], 0.0)
+            for level in range(LEVELS):
+                pairs = (i >> (level + 1)) == (j >> (level + 1))
+                later = ((i >> level) & 1) == 1
+                away = exponential(product(spans(i, j, level, False).to(WIDE), g, FINE))
+                earlier = tl.trans(tl.where(later, 0.0, k * away))
+                A += tl.where(
+                    pairs, product(tl.where(later, q * away, 0.0), earlier, PRECISION), 0.0
+                )
+                if ERASES:
+                    if UNDECAYED:
+                        away = exponential(product(spans(i, j, level, True).to(WIDE), g, FINE))
+                    L += tl.where(
+                        pairs, product(tl.where(later, p * away, 0.0), earlier, PRECISION), 0.0
+                    )
+        else:
+            A += product(q, tl.trans(k), PRECISION)
+            if ERASES:
+                L += product(p, tl.trans(k), PRECISION)
+    A = tl.where(i >= j, A, 0.0)
+    L = tl.where(i > j, L, 0.0)
+    if DECAY == "scalar":
+        gap = gaps(log_decay, start, length, head, heads, 0, C, WIDE)
+        A *= gap
+        if UNDECAYED:
+            gap = gaps(log_decay, start, length, head, heads, -1, C, WIDE)
+        L *= gap
+        g = bounded(read_scalars(log_decay, start, length, head, heads, 0, C, WIDE))
+        total = exponential(tl.sum(g, 0))
+        tl.store(totals + chunk * heads + head, total)
+    if scores is not None:
+        tl.store(scores + square(chunk, head, heads, C), A)
+    T = L
+    if ERASES:
+        T = inverse_of(L, C, FINE)
+        if inverses is not None:
+            tl.store(inverses + square(chunk, head, heads, C), T)
+    if ERASES or DECAY != "none":
+        for first in range(0, KEYS, BK):
+            offsets, within = row_tile(start, length, head, heads, first, C, BK, K)
+            p = L
+            if ERASES:
+                p = erase_rows(
+                    key, strength, erase, start, length, head, heads, first, C, BK, K, WIDE
+                )
+            if DECAY != "none":
+                q = read_rows(query, start, length, head, heads, first, C, BK, K, WIDE)
+                k = read_rows(key, start, length, head, heads, first, C, BK, K, WIDE)
+                if DECAY == "channel":
+                    g = bounded(
+                        read_rows(log_decay, start, length, head, heads, first, C, BK, K, WIDE)
+                    )
+                    since = exponential(product((i >= j).to(WIDE), g, FINE))
+                    until = exponential(product((i < j).to(WIDE), g, FINE))
+                    column = first + tl.arange(0, BK)
+                    tl.store(
+                        totals + (chunk * heads + head) * K + column,
+                        exponential(tl.sum(g, 0)),
+                        mask=column < K,
+                    )
+                    before = since
+                    if UNDECAYED:
+                        before = exponential(product((i > j).to(WIDE), g, FINE))
+                else:
+                    since = exponential(tl.sum(tl.where(i >= j, g[None, :], 0.0), 1))[:, None]
+                    until = exponential(tl.sum(tl.where(i < j, g[None, :], 0.0), 1))[:, None]
+                    before = since
+                    if UNDECAYED:
+                        before = exponential(tl.sum(tl.where(i > j, g[None, :], 0.0), 1))[:, None]
+                tl.store(reads + offsets, q * since, mask=within)
+                tl.store(writes + offsets, k * until, mask=within)
+                if ERASES:
+                    p *= before
+            if ERASES:
+                tl.store(erasers + offsets, product(T, p, PRECISION), mask=within)
+    if ERASES or strength is not None or grad_y is not None:
+        for first in range(0, VALUES, BV):
+            offsets, within = row_tile(start, length, head, heads, first, C, BV, V)
+            if ERASES or strength is not None:
+                u = tl.load(value + offsets, mask=within, other=0.0).to(WIDE)
+                if strength is not None:
+                    u *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
+                if ERASES:
+                    u = product(T, u, PRECISION)
+                tl.store(updates + offsets, u, mask=within)
+            if grad_y is not None:
+                dy = tl.load(grad_y + offsets, mask=within, other=0.0).to(WIDE)
+                tl.store(grad_updates + offsets, product(tl.trans(A), dy, PRECISION), mask=within)
+
+
+@triton.jit
+def scan(
+    writes,
+    erasers,
+    updates,
+    totals,
+    chunks,
+    pieces,
+    initial,
+    corrected,
+    states,
+    kept,
+    final,
+    heads,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    KEYS: tl.constexpr,
+    C: tl.constexpr,
+    BV: tl.constexpr,
+    IDENTITY: tl.constexpr,
+    DECAY: tl.constexpr,
+    ERASES: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """The states of a piece from chunk to chunk, a block of value columns a program.
+
+        U = updates - erasers S;   S <- totals S + writes^T U
+
+    It keeps U in `corrected`, S before every chunk in `states`, S at the ends asked for in `kept`.
+    With IDENTITY = K (else 0), `final` is the piece's affine map instead, [pieces, H, K, K + V]:
+    K columns more, which begin as the identity and are never written, the others begin at zero.
+    """
+    piece, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    first = tl.program_id(2) * BV - IDENTITY
+    row, column = tl.arange(0, KEYS), tl.arange(0, BV)
+    if IDENTITY > 0:
+        S = (row[:, None] == (first + IDENTITY + column)[None, :]).to(WIDE)
+        S = tl.where((row < K)[:, None], S, 0.0)
+    else:
+        edge, inside = state_tile(piece, head, heads, 0, first, KEYS, BV, K, V)
+        S = tl.load(initial + edge, mask=inside, other=0.0).to(WIDE)
+    begin, end = tl.load(pieces + 2 * piece), tl.load(pieces + 2 * piece + 1)
+    for chunk in range(begin, end):
+        start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
+        if states is not None:
+            at, inside = state_tile(chunk, head, heads, 0, first, KEYS, BV, K, V)
+            tl.store(states + at, S, mask=inside)
+        offsets, within = row_tile(start, length, head, heads, first, C, BV, V)
+        u = tl.load(updates + offsets, mask=within, other=0.0).to(WIDE)
+        if ERASES:
+            w = read_rows(erasers, start, length, head, heads, 0, C, KEYS, K, WIDE)
+            u -= product(w, S, PRECISION)
+            if corrected is not None:
+                tl.store(corrected + offsets, u, mask=within)
+        k = read_rows(writes, start, length, head, heads, 0, C, KEYS, K, WIDE)
+        if DECAY == "scalar":
+            S *= tl.load(totals + chunk * heads + head)
+        elif DECAY == "channel":
+            total = tl.load(totals + (chunk * heads + head) * K + row, mask=row < K, other=0.0)
+            S *= total[:, None]
+        S += product(tl.trans(k), u, PRECISION)
+        if kept is not None:
+            index = tl.load(chunks + 3 * chunk + 2)
+            if index >= 0:
+                at, inside = state_tile(index, head, heads, 0, first, KEYS, BV, K, V)
+                tl.store(kept + at, S, mask=inside)
+    edge, inside = state_tile(piece, head, heads, 0, first + IDENTITY, KEYS, BV, K, V + IDENTITY)
+    tl.store(final + edge, S, mask=inside)
+
+
+@triton.jit
+def read_out(
+    scores,
+    reads,
+    updates,
+    states,
+    chunks,
+    y,
+    heads,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    KEYS: tl.constexpr,
+    C: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Y = reads S + scores U, of a chunk, a head and a block of value columns."""
+    chunk, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    column = tl.program_id(2) * BV
+    start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
+    A = tl.load(scores + square(chunk, head, heads, C)).to(WIDE)
+    u = read_rows(updates, start, length, head, heads, column, C, BV, V, WIDE)
+    out = product(A, u, PRECISION)
+    for first in range(0, KEYS, BK):
+        q = read_rows(reads, start, length, head, heads, first, C, BK, K, WIDE)
+        offsets, within = state_tile(chunk, head, heads, first, column, BK, BV, K, V)
+        S = tl.load(states + offsets, mask=within, other=0.0)
+        out += product(q, S, PRECISION)
+    offsets, within = row_tile(start, length, head, heads, column, C, BV, V)
+    tl.store(y + offsets, out, mask=within)
+
+
+@triton.jit
+def scan_back(
+    reads,
+    writes,
+    erasers,
+    totals,
+    chunks,
+    pieces,
+    grad_y,
+    grad_final,
+    grad_kept,
+    grad_updates,
+    grad_corrected,
+    grad_states,
+    grad_initial,
+    heads,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    KEYS: tl.constexpr,
+    C: tl.constexpr,
+    BV: tl.constexpr,
+    IDENTITY: tl.constexpr,
+    DECAY: tl.constexpr,
+    ERASES: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """The gradients of the states of a piece, from its last chunk to its first.
+
+        dU = A^T dy + writes dS;   dS <- totals dS + reads^T dy - erasers^T dU
+
+    It keeps dS after every chunk in `grad_states` and dU in `grad_corrected`. With IDENTITY = K,
+    `grad_initial` is the piece's affine map, as in `scan`.
+    """
+    piece, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    first = tl.program_id(2) * BV - IDENTITY
+    row, column = tl.arange(0, KEYS), tl.arange(0, BV)
+    if IDENTITY > 0:
+        dS = (row[:, None] == (first + IDENTITY + column)[None, :]).to(WIDE)
+        dS = tl.where((row < K)[:, None], dS, 0.0)
+    else:
+        edge, inside = state_tile(piece, head, heads, 0, first, KEYS, BV, K, V)
+        dS = tl.load(grad_final + edge, mask=inside, other=0.0).to(WIDE)
+    begin, end = tl.load(pieces + 2 * piece), tl.load(pieces + 2 * piece + 1)
+    for step in range(begin, end):
+        chunk = begin + (end - 1 - step)
+        start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
+        if grad_kept is not None:
+            index = tl.load(chunks + 3 * chunk + 2)
+            at, inside = state_tile(index, head, heads, 0, first, KEYS, BV, K, V)
+            dS += tl.load(grad_kept + at, mask=tl.where(index >= 0, inside, False), other=0.0)
+        if grad_states is not None:
+            at, inside = state_tile(chunk, head, heads, 0, first, KEYS, BV, K, V)
+            tl.store(grad_states + at, dS, mask=inside)
+        offsets, within = row_tile(start, length, head, heads, first, C, BV, V)
+        dy = tl.load(grad_y + offsets, mask=within, other=0.0).to(WIDE)
+        du = tl.load(grad_updates + offsets, mask=within, other=0.0).to(WIDE)
+        k = read_rows(writes, start, length, head, heads, 0, C, KEYS, K, WIDE)
+        du += product(k, dS, PRECISION)
+        if grad_corrected is not None:
+            tl.store(grad_corrected + offsets, du, mask=within)
+        if DECAY == "scalar":
+            dS *= tl.load(totals + chunk * heads + head)
+        elif DECAY == "channel":
+            total = tl.load(totals + (chunk * heads + head) * K + row, mask=row < K, other=0.0)
+            dS *= total[:, None]
+        q = read_rows(reads, start, length, head, heads, 0, C, KEYS, K, WIDE)
+        dS += product(tl.trans(q), dy, PRECISION)
+        if ERASES:
+            w = read_rows(erasers, start, length, head, heads, 0, C, KEYS, K, WIDE)
+            dS -= product(tl.trans(w), du, PRECISION)
+    edge, inside = state_tile(piece, head, heads, 0, first + IDENTITY, KEYS, BV, K, V + IDENTITY)
+    tl.store(grad_initial + edge, dS, mask=inside)
+
+
+@triton.jit
+def value_gradients(
+    value,
+    strength,
+    erasers,
+    updates,
+    inverses,
+    states,
+    grad_corrected,
+    grad_y,
+    chunks,
+    corrected,
+    residuals,
+    grad_scores,
+    grad_system,
+    grad_value,
+    grad_strength,
+    heads,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    C: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    ERASES: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Of a chunk and head, the gradients of values, strengths, scores A and system L.
+
+        U = updates - erasers S;   dR = T^T dU;   dv = b dR;   db = dR . v
+        dA = dy U^T, i >= j;   dL = -dR U^T, i > j
+
+    It keeps U in `corrected` and dR in `residuals` (without erasing both are there already).
+    """
+    chunk, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
+    row = tl.arange(0, C)
+    i, j = row[:, None], row[None, :]
+    dA = tl.zeros([C, C], WIDE)
+    dL = tl.zeros([C, C], WIDE)
+    db = tl.zeros([C], WIDE)
+    for column in range(0, VALUES, BV):
+        offsets, within = row_tile(start, length, head, heads, column, C, BV, V)
+        u = tl.load(updates + offsets, mask=within, other=0.0).to(WIDE)
+        dr = tl.load(grad_corrected + offsets, mask=within, other=0.0).to(WIDE)
+        if ERASES:
+            for first in range(0, KEYS, BK):
+                w = read_rows(erasers, start, length, head, heads, first, C, BK, K, WIDE)
+                at, inside = state_tile(chunk, head, heads, first, column, BK, BV, K, V)
+                S = tl.load(states + at, mask=inside, other=0.0)
+                u -= product(w, S, PRECISION)
+            tl.store(corrected + offsets, u, mask=within)
+            T = tl.load(inverses + square(chunk, head, heads, C)).to(WIDE)
+            dr = product(tl.trans(T), dr, PRECISION)
+            tl.store(residuals + offsets, dr, mask=within)
+            dL -= product(dr, tl.trans(u), PRECISION)
+        dy = tl.load(grad_y + offsets, mask=within, other=0.0).to(WIDE)
+        dA += product(dy, tl.trans(u), PRECISION)
+        dv = dr
+        if strength is not None:
+            v = tl.load(value + offsets, mask=within, other=0.0).to(WIDE)
+            db += tl.sum(dr * v, 1)
+            dv *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
+        tl.store(grad_value + offsets, dv, mask=within)
+    tl.store(grad_scores + square(chunk, head, heads, C), tl.where(i >= j, dA, 0.0))
+    if ERASES:
+        tl.store(grad_system + square(chunk, head, heads, C), tl.where(i > j, dL, 0.0))
+    if strength is not None:
+        tl.store(grad_strength + (start + row) * heads + head, db, mask=row < length)
+
+
+@triton.jit
+def key_gradients(
+    query,
+    key,
+    strength,
+    erase,
+    log_decay,
+    states,
+    grad_states,
+    corrected,
+    residuals,
+    grad_y,
+    grad_scores,
+    grad_system,
+    chunks,
+    grad_query,
+    grad_key,
+    grad_erase,
+    grad_log_decay,
+    grad_strength,
+    heads,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    C: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    LEVELS: tl.constexpr,
+    DECAY: tl.constexpr,
+    ERASES: tl.constexpr,
+    UNDECAYED: tl.constexpr,
+    PRECISION: tl.constexpr,
+    FINE: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Of a chunk and head, the gradients of queries, keys, erase keys, log decays (and strengths).
+
+    Through the state: d(q exp(G)) = dy S^T, d(p exp(G')) = -dR S^T, d(k exp(G_C - G)) = U dS^T and
+    sum_v S exp(G_C) dS. Through the pairs: by dA and dL. A log decay gathers, without ever taking
+    a difference, what passes over its row: pairs of a row from it on with a row before it, reads
+    from it on, writes before it, and the state itself.
+    """
+    chunk, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
+    row = tl.arange(0, C)
+    i, j = row[:, None], row[None, :]
+    dA = tl.load(grad_scores + square(chunk, head, heads, C)).to(WIDE)
+    dL = dA
+    if ERASES:
+        dL = tl.load(grad_system + square(chunk, head, heads, C)).to(WIDE)
+    if DECAY == "scalar":
+        gap = gaps(log_decay, start, length, head, heads, 0, C, WIDE)
+        gap_read = gap
+        g = bounded(read_scalars(log_decay, start, length, head, heads, 0, C, WIDE))
+        since = exponential(tl.sum(tl.where(i >= j, g[None, :], 0.0), 1))[:, None]
+        until = exponential(tl.sum(tl.where(i < j, g[None, :], 0.0), 1))[:, None]
+        before = since
+        total = exponential(tl.sum(g, 0))
+        if UNDECAYED:
+            gap_read = gaps(log_decay, start, length, head, heads, -1, C, WIDE)
+            before = exponential(tl.sum(tl.where(i > j, g[None, :], 0.0), 1))[:, None]
+        crossing = tl.zeros([C, C], WIDE)
+        crossing_read = tl.zeros([C, C], WIDE)
+        reading = tl.zeros([C], WIDE)
+        erasing = tl.zeros([C], WIDE)
+        writing = tl.zeros([C], WIDE)
+        staying = tl.zeros([BK], WIDE)
+    db = tl.zeros([C], WIDE)
+    for first in range(0, KEYS, BK):
+        dq = tl.zeros([C, BK], WIDE)
+        dk = tl.zeros([C, BK], WIDE)
+        dp = tl.zeros([C, BK], WIDE)
+        stay = tl.zeros([BK], WIDE)
+        for column in range(0, VALUES, BV):
+            at, inside = state_tile(chunk, head, heads, first, column, BK, BV, K, V)
+            S = tl.load(states + at, mask=inside, other=0.0)
+            dS = tl.load(grad_states + at, mask=inside, other=0.0)
+            offsets, within = row_tile(start, length, head, heads, column, C, BV, V)
+            dy = tl.load(grad_y + offsets, mask=within, other=0.0).to(WIDE)
+            u = tl.load(corrected + offsets, mask=within, other=0.0).to(WIDE)
+            dq += product(dy, tl.trans(S), PRECISION)
+            dk += product(u, tl.trans(dS), PRECISION)
+            if ERASES:
+                dr = tl.load(residuals + offsets, mask=within, other=0.0).to(WIDE)
+                dp -= product(dr, tl.trans(S), PRECISION)
+            if DECAY != "none":
+                stay += tl.sum(S * dS, 1)
+        q = read_rows(query, start, length, head, heads, first, C, BK, K, WIDE)
+        k = read_rows(key, start, length, head, heads, first, C, BK, K, WIDE)
+        p = q
+        if ERASES:
+            p = erase_rows(key, strength, erase, start, length, head, heads, first, C, BK, K, WIDE)
+        offsets, within = row_tile(start, length, head, heads, first, C, BK, K)
+        if DECAY == "none":
+            dq += product(dA, k, PRECISION)
+            dk += product(tl.trans(dA), q, PRECISION)
+            if ERASES:
+                dp += product(dL, k, PRECISION)
+                dk += product(tl.trans(dL), p, PRECISION)
+        elif DECAY == "scalar":
+            dq *= since
+            dk *= until
+            reading += tl.sum(dq * q, 1)
+            writing += tl.sum(dk * k, 1)
+            staying += total * stay
+            passed = dA * gap
+            crossing += tl.where(i > j, passed * product(q, tl.trans(k), PRECISION), 0.0)
+            dq += product(passed, k, PRECISION)
+            dk += product(tl.trans(passed), q, PRECISION)
+            if ERASES:
+                dp *= before
+                erasing += tl.sum(dp * p, 1)
+                passed = dL * gap_read
+                crossing_read += passed * product(p, tl.trans(k), PRECISION)
+                dp += product(passed, k, PRECISION)
+                dk += product(tl.trans(passed), p, PRECISION)
+        else:
+            g = bounded(read_rows(log_decay, start, length, head, heads, first, C, BK, K, WIDE))
+            dq *= exponential(product((i >= j).to(WIDE), g, FINE))
+            dk *= exponential(product((i < j).to(WIDE), g, FINE))
+            dg = tl.zeros([C, BK], WIDE) + (exponential(tl.sum(g, 0)) * stay)[None, :]
+            dg += product((i <= j).to(WIDE), dq * q, FINE)
+            dg += product((i > j).to(WIDE), dk * k, FINE)
+            if ERASES:
+                if UNDECAYED:
+                    dp *= exponential(product((i > j).to(WIDE), g, FINE))
+                    dg += product((i < j).to(WIDE), dp * p, FINE)
+                else:
+                    dp *= exponential(product((i >= j).to(WIDE), g, FINE))
+                    dg += product((i <= j).to(WIDE), dp * p, FINE)
+            own = tl.sum(tl.where(i == j, dA, 0.0), 1)[:, None]
+            dq += own * k
+            dk += own * q
+            for level in range(LEVELS):
+                pairs = (i >> (level + 1)) == (j >> (level + 1))
+                pairs &= ((i >> level) & 1 == 1) & ((j >> level) & 1 == 0)
+                later = ((i >> level) & 1) == 1
+                away = exponential(product(spans(i, j, level, False).to(WIDE), g, FINE))
+                passed = tl.where(pairs, dA, 0.0)
+                ka = k * away
+                qa = q * away
+                dqa = product(passed, ka, PRECISION)
+                dka = product(tl.trans(passed), qa, PRECISION)
+                dq += dqa * away
+                moving = dqa * qa
+                if ERASES:
+                    passed = tl.where(pairs, dL, 0.0)
+                    away_read = away
+                    if UNDECAYED:
+                        away_read = exponential(product(spans(i, j, level, True).to(WIDE), g, FINE))
+                    pa = p * away_read
+                    dpa = product(passed, ka, PRECISION)
+                    dka += product(tl.trans(passed), pa, PRECISION)
+                    dp += dpa * away_read
+                    if UNDECAYED:
+                        dg += product(spans(j, i, level, True).to(WIDE), dpa * pa, FINE)
+                    else:
+                        moving += dpa * pa
+                dk += dka * away
+                moving = tl.where(later, moving, dka * ka)
+                dg += product(spans(j, i, level, False).to(WIDE), moving, FINE)
+            tl.store(grad_log_decay + offsets, dg, mask=within)
+        if erase is not None:
+            tl.store(grad_erase + offsets, dp, mask=within)
+        elif ERASES:
+            if strength is not None:
+                db += tl.sum(dp * k, 1)
+                dp *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
+            dk += dp
+        tl.store(grad_query + offsets, dq, mask=within)
+        tl.store(grad_key + offsets, dk, mask=within)
+    scalars = (start + row) * heads + head
+    if DECAY == "scalar":
+        dg = tl.sum(tl.where(i <= j, reading[None, :], 0.0), 1)
+        dg += tl.sum(tl.where(i > j, writing[None, :], 0.0), 1) + tl.sum(staying, 0)
+        if ERASES:
+            if UNDECAYED:
+                dg += tl.sum(tl.where(i < j, erasing[None, :], 0.0), 1)
+                across = product((i < j).to(WIDE), crossing_read, FINE)
+                dg += tl.sum(tl.where(i > j, across, 0.0), 1)
+            else:
+                dg += tl.sum(tl.where(i <= j, erasing[None, :], 0.0), 1)
+                crossing += crossing_read
+        across = product((i <= j).to(WIDE), crossing, FINE)
+        dg += tl.sum(tl.where(i > j, across, 0.0), 1)
+        tl.store(grad_log_decay + scalars, dg, mask=row < length)
+    if ERASES and erase is None and strength is not None:
+        db += tl.load(grad_strength + scalars, mask=row < length, other=0.0)
+        tl.store(grad_strength + scalars, db, mask=row < length)
