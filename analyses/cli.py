@@ -12,9 +12,11 @@ from typing import Any
 import click
 
 from fwbio import RULES, FwbioError, __version__
+from fwbio.analyses.bench_rows import DEVICES, LINEAR
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison, summary
 from fwbio.analyses.outputs import check_folder, write
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
+from fwbio.kernels import BACKENDS
 from fwbio.tasks import TASKS
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -104,7 +106,7 @@ def _several(option: str, known: Sequence[str], default: Sequence[str], what: st
         multiple=True,
         default=[",".join(default)],
         callback=_names,
-        show_default=True,
+        show_default=bool(default),
         metavar="NAMES",
         help=f"{what}, separated by commas: {', '.join(known)}.",
     )
@@ -253,6 +255,63 @@ def train_command(out: Path, **settings: Any) -> None:
 
     programmer = train(TrainingConfig(**settings), out, progress=sys.stderr.isatty())
     click.echo(str(out / programmer.checkpoint))
+
+
+@main.group("bench", invoke_without_command=True)
+@click.pass_context
+def bench_group(context: click.Context) -> None:
+    """Measure speed, memory and error.
+
+    \b
+    Example:
+      fwbio bench kernels --out results/kernels
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@bench_group.command("kernels")
+@_several("--rules", LINEAR, (), "Rules; all of these unless named")
+@click.option(
+    "--rows",
+    default="all",
+    show_default=True,
+    type=click.Choice([*DEVICES, "all"]),
+    help="Which rows: for a CPU, for a GPU, or both.",
+)
+@_several("--backend", BACKENDS, (), "Backends; in rows the fast ones unless named")
+@click.option("--threads", default=2, show_default=True, help="Threads of torch.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the tensors.")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
+@_out("results/kernels")
+def bench_kernels_command(
+    out: Path, rules: tuple[str, ...], rows: str, backend: tuple[str, ...], **settings: Any
+) -> None:
+    """Measure the kernels and what else there is.
+
+    Each row is a rule in one shape. What deviates from float64 by more than its dtype allows
+    is given no speed. Peers come with `pip install 'fwbio[bench]'`. OUT gets kernels.json,
+    kernels.csv and scaling.png.
+
+    \b
+    Examples:
+      fwbio bench kernels --rows cpu --out results/kernels
+      fwbio bench kernels --rules delta,kda --quick --out results/quick
+    """
+    check_folder(out)
+    from fwbio.analyses import bench, bench_outputs
+
+    found = bench.kernels(
+        rules=rules,
+        devices=[device for device in DEVICES if rows in (device, "all")],
+        backends=backend,
+        progress=True,
+        **settings,
+    )
+    written = bench_outputs.write(found, out)
+    for table in bench_outputs.tables(found):
+        _console().print(table)
+    click.echo("\n".join(map(str, written)))
 
 
 def _print_rules(table: list[dict[str, Any]]) -> None:

@@ -1,0 +1,99 @@
+"""The figure of a benchmark: each function draws on the Axes it is given, and saves nothing.
+
+One colour and one marker stand for each rule (Okabe & Ito 2008), one kind of line for each backend.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS: Mapping[str, str] = MappingProxyType(
+    {
+        "hebb": "#333333",
+        "mamba2": "#56B4E9",
+        "gla": "#009E73",
+        "delta": "#E69F00",
+        "gated_delta": "#D55E00",
+        "kda": "#0072B2",
+    }
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES: Mapping[str, str] = MappingProxyType({"chunked": "-", "recurrent": "--"})
+FAINT = "#888888"
+LABELS: Mapping[str, tuple[str, float]] = MappingProxyType(
+    {
+        "seconds": ("time (ms)", 1e3),
+        "extra_bytes": ("memory beyond inputs\nand results (MiB)", 2.0**-20),
+    }
+)
+AXES: Mapping[str, str] = MappingProxyType({"T": "steps", "B": "trials"})
+
+
+def scaling(points: pd.DataFrame, quantity: str, ax: Axes) -> Axes:
+    """A cost against size on logarithmic axes, a line a rule and backend, and a linear cost's.
+
+    Args:
+        points: rows of `fwbio.analyses.bench_scaling.measure`, of one axis and direction.
+        quantity: "seconds" or "extra_bytes".
+        ax: where to draw.
+    """
+    name, unit = LABELS[quantity]
+    shown = points[points[quantity] > 0]
+    rules = list(dict.fromkeys(points.rule))
+    for (rule, backend), line in shown.groupby(["rule", "backend"], sort=False):
+        ax.plot(
+            line["size"],
+            unit * line[quantity],
+            linestyle=LINES.get(backend, ":"),
+            marker=MARKERS[rules.index(rule) % len(MARKERS)],
+            color=COLOURS.get(rule, FAINT),
+            markersize=4,
+            linewidth=1.2,
+            label=f"{rule} {backend}",
+        )
+    if not shown.empty:
+        ends = np.array([shown["size"].min(), shown["size"].max()], float)
+        top = unit * shown[quantity].max()
+        ax.plot(ends, top * ends / ends[-1], color=FAINT, linewidth=0.8, label="linear")
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xlabel(AXES[points["axis"].iloc[0]])
+    ax.set_ylabel(name)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="#dddddd", linewidth=0.5)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def scaling_figure(points: pd.DataFrame) -> Figure:
+    """Time against steps, time against trials and memory against steps, one row a direction.
+
+    Args:
+        points: rows of `fwbio.analyses.bench_scaling.measure`.
+    """
+    directions = list(dict.fromkeys(points.direction))
+    panels = [("T", "seconds"), ("B", "seconds"), ("T", "extra_bytes")]
+    figure = Figure(figsize=(11, 3.1 * len(directions) + 1.1), layout="constrained")
+    grid = figure.subplots(len(directions), len(panels), squeeze=False)
+    for direction, row in zip(directions, grid, strict=True):
+        for (axis, quantity), ax in zip(panels, row, strict=True):
+            chosen = points[(points.direction == direction) & (points["axis"] == axis)]
+            if chosen.empty:
+                ax.set_axis_off()
+                continue
+            scaling(chosen, quantity, ax).set_title(direction, fontsize=9)
+    labelled = {
+        label: handle
+        for ax in figure.axes
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    linear = labelled.pop("linear", None)
+    labelled |= {} if linear is None else {"linear": linear}
+    figure.legend(
+        labelled.values(), labelled.keys(), loc="outside lower center", ncols=6, frameon=False
+    )
+    return figure
