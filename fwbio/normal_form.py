@@ -2,16 +2,19 @@
 
     W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~);   y = W^T q / n
 
+A rule that erases along a direction of its own does it in a micro-write of its own. One that writes
+with exponential strength keeps its state divided by exp(m), m a running maximum of the exponents.
+
 Arrays are NumPy's or torch's (`xp` is the module), so that the reference and the differentiable
 kernels share one account of every rule.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import ModuleType
 from typing import Any
 
-from fwbio.rule import Rule, Terms
+from fwbio.rule import Normaliser, Rule, Terms
 
 Array = Any
 
@@ -25,17 +28,22 @@ class NormalForm:
 
     Args:
         key: what is written along and erased along, (.., time, row).
-        value: what is written, before its strength, (.., time, column); with a normaliser its last
-            column is one.
+        value: what is written, before its strength, (.., time, column): the rule's own value, then
+            1 with a normaliser, or the key with a ridge.
         strength: factor on the value, and on the erase key where it is tied, (.., time, 1), or
             None.
         reading: p, how the prediction is read, where it has a key of its own, (.., time, row), or
             None.
         tied: whether p is strength * key.
+        undecayed: whether the prediction is read from the state before it decays.
         log_decay: (.., time, 1 or row), or None.
         query: (.., step, pre).
         transposed: rows are post and columns pre: the state is read by `state @ query`.
-        normaliser: the last column of the read-out divides the others.
+        normaliser: how the last column of the read-out divides the others, as in `Terms`.
+        stabiliser: m after each step, (.., step, 1): the true state is exp(m) times this one; None
+            where they are the same.
+        ridge: (.., step, pre): queries are to be solved for in (H + diag(ridge)) x = q, H the last
+            columns of the state; None where they are read by as they are.
         writes_per_step: n.
     """
 
@@ -44,10 +52,13 @@ class NormalForm:
     strength: Array | None
     reading: Array | None
     tied: bool
+    undecayed: bool
     log_decay: Array | None
     query: Array
     transposed: bool
-    normaliser: bool
+    normaliser: Normaliser
+    stabiliser: Array
+    ridge: Array
     writes_per_step: int
 
     @cached_property
@@ -70,6 +81,7 @@ def normal_form(
     xp: ModuleType,
     time_axis: int,
     writes_per_step: int = 1,
+    stabiliser: tuple[Array, Array] | None = None,
 ) -> NormalForm:
     """The coefficients of the general step that make it this rule.
 
@@ -80,51 +92,132 @@ def normal_form(
         xp: numpy or torch.
         time_axis: the (non-negative) axis of time in all of them.
         writes_per_step: the length of the time axis of key, value and beta in steps.
+        stabiliser: m before and after each step, as `stabilisers` gives it; of a memory that
+            starts unscaled unless given.
     """
     terms = rule.terms
-    key, query = (_feature(terms, streams[name], xp) for name in ("key", "query"))
+    key, query = _features(terms, streams["key"], streams["query"], xp)
     value, strength = streams["value"], streams.get("beta")
+    log_decay, after = streams.get("log_decay"), None
     if terms.transposed:
         key, value = value, key
     if terms.solve != "explicit":
         strength = _step_size(terms, strength, key, xp)
+    if terms.write == "exponential":
+        log_beta = streams["log_beta"]
+        before, after = stabiliser or stabilisers(log_decay, log_beta, xp=xp, time_axis=time_axis)
+        strength = xp.exp(log_beta - after)
+        log_decay = log_decay + before - after
     if terms.write == "channel" and strength is not None:
         value, strength = strength * value, None
-    if terms.normaliser:
+    if terms.normaliser != "none":
         value = xp.concatenate([value, xp.ones_like(value[..., :1])], -1)
+    if terms.readout == "ridge":
+        value = xp.concatenate([value, key], -1)
     reading = {
         "none": lambda: None,
         "key": lambda: None,
         "gate": lambda: streams["erase"] * key,
-        "erase_key": lambda: strength * streams["erase_key"],
+        "erase_key": lambda: xp.broadcast_to(strength * streams["erase_key"], key.shape),
+        "direction": lambda: xp.broadcast_to(streams["erase_key"], key.shape),
     }[terms.erase]()
-    log_decay = streams.get("log_decay")
-    if log_decay is not None and writes_per_step > 1:
+    if log_decay is not None:
         log_decay = _on_first_write(log_decay, writes_per_step, time_axis, xp)
+    if terms.erase == "direction":
+        interleave = partial(_interleaved, axis=time_axis, xp=xp)
+        writes_per_step *= 2
+        log_decay = None if log_decay is None else interleave(log_decay, xp.zeros_like(log_decay))
+        strength = None if strength is None else interleave(xp.zeros_like(strength), strength)
+        value = interleave(xp.zeros_like(value), value)
+        key = interleave(xp.broadcast_to(streams["erase_direction"], key.shape), key)
+        reading = interleave(reading, xp.zeros_like(reading))
     return NormalForm(
         key=key,
         value=value,
         strength=strength,
         reading=reading,
         tied=terms.erase == "key",
+        undecayed=terms.reads == "undecayed",
         log_decay=log_decay,
         query=query,
         transposed=terms.transposed,
         normaliser=terms.normaliser,
+        stabiliser=after,
+        ridge=streams.get("ridge"),
         writes_per_step=writes_per_step,
     )
 
 
-def normalised(readout: Array, xp: ModuleType) -> Array:
-    """The read-out divided by its last column, or undivided while no key has been summed."""
-    n = readout[..., -1:]
-    return readout[..., :-1] / xp.where(n == 0, xp.ones_like(n), n)
+def stabilisers(
+    log_decay: Array,
+    log_beta: Array,
+    *,
+    xp: ModuleType,
+    time_axis: int,
+    start: Array | float = 0.0,
+) -> tuple[Array, Array]:
+    """The logarithm m of the scale of a state that is written with exponential strength.
+
+        m_t = max(log_decay_t + m_{t-1}, log_beta_t, 0)
+            = F_t + max(m_0, max_{s <= t} (max(log_beta_s, 0) - F_s)),   F = cumsum(log_decay)
+
+    No weight divided by exp(m) overflows; those of a memory that stays small are not rescaled at
+    all. What is read does not depend on m.
+
+    Args:
+        log_decay: (.., time, 1), in float64, since F may be large.
+        log_beta: likewise.
+        xp: numpy or torch.
+        time_axis: the (non-negative) axis of time.
+        start: m_0, 0 for an empty memory, (.., 1, 1).
+
+    Returns:
+        m before and after each step, (.., time, 1) each.
+
+    Source: Beck 2024, arXiv:2405.04517, there without the 0.
+    """
+    total = xp.cumsum(log_decay, time_axis)
+    peak = _RUNNING_MAXIMUM[xp.__name__](xp.clip(log_beta, 0, None) - total, xp, time_axis)
+    start = start + xp.zeros_like(log_decay[(*[slice(None)] * time_axis, slice(1))])
+    after = total + xp.maximum(start, peak)
+    before = xp.concatenate([start, after], time_axis)
+    return before[(*[slice(None)] * time_axis, slice(-1))], after
 
 
-def _feature(terms: Terms, x: Array, xp: ModuleType) -> Array:
-    if terms.feature == "identity":
-        return x
-    # elu(x) + 1: the untaken branch of `where` is kept finite, for the sake of its gradient.
+_RUNNING_MAXIMUM = {
+    "numpy": lambda x, xp, axis: xp.maximum.accumulate(x, axis),
+    "torch": lambda x, xp, axis: xp.cummax(x, axis).values,
+}
+
+
+def normalised(readout: Array, form: NormalForm, xp: ModuleType) -> Array:
+    """The read-outs W^T q of every step, divided by the last of them as the rule's normaliser says.
+
+    Args:
+        readout: (.., step, column).
+        form: of the run.
+        xp: numpy or torch.
+    """
+    if form.normaliser == "none":
+        return readout
+    y, n = readout[..., :-1], readout[..., -1:]
+    if form.normaliser == "sum":
+        return y / xp.where(n == 0, xp.ones_like(n), n)
+    # exp(-m) is 1 in units of the stabilised state; where it vanishes, 0 / 0 is still to be 0
+    one = xp.clip(xp.exp(-form.stabiliser), xp.finfo(readout.dtype).tiny, None)
+    return y / xp.maximum(abs(n), one)
+
+
+def _features(terms: Terms, key: Array, query: Array, xp: ModuleType) -> tuple[Array, Array]:
+    if terms.feature == "scaled":
+        return key / key.shape[-1] ** 0.5, query
+    if terms.feature == "elu_plus_one":
+        return _elu_plus_one(key, xp), _elu_plus_one(query, xp)
+    return key, query
+
+
+def _elu_plus_one(x: Array, xp: ModuleType) -> Array:
+    # The untaken branch of `where` is kept finite, for the sake of its gradient.
     return xp.where(x > 0, x + 1, xp.exp(xp.where(x > 0, xp.zeros_like(x), x)))
 
 
@@ -138,8 +231,13 @@ def _step_size(terms: Terms, beta: Array, key: Array, xp: ModuleType) -> Array:
 
 
 def _on_first_write(log_decay: Array, writes: int, axis: int, xp: ModuleType) -> Array:
-    rest = [xp.zeros_like(log_decay)] * (writes - 1)
-    stacked = xp.stack([log_decay, *rest], axis + 1)
-    shape = list(log_decay.shape)
-    shape[axis] *= writes
-    return stacked.reshape(shape)
+    return _interleaved(log_decay, *[xp.zeros_like(log_decay)] * (writes - 1), axis=axis, xp=xp)
+
+
+def _interleaved(*parts: Array, axis: int, xp: ModuleType) -> Array:
+    """The first of each, then the second of each and so on, along an axis."""
+    if len(parts) == 1:
+        return parts[0]
+    shape = list(parts[0].shape)
+    shape[axis] *= len(parts)
+    return xp.stack(parts, axis + 1).reshape(shape)

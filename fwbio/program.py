@@ -13,10 +13,14 @@ from fwbio.rule import Rule
 from fwbio.rules import RULES, resolve
 
 LEADING = ("trial", "head")
-GATES = ("log_decay", "beta", "erase", "erase_key")
-INITIAL = ("initial_weights", "initial_normaliser")
+GATES = ("log_decay", "beta", "log_beta", "erase", "erase_key", "erase_direction", "ridge")
+INITIAL = ("initial_weights", "initial_normaliser", "initial_gram")
 EXECUTED = (*PROGRAM, *GATES, *INITIAL)
-_INNER = ("step", "substep", "pre", "post")
+_INNER = ("step", "substep", "pre", "pre_other", "post")
+_SUMMED = {
+    "normaliser": "the keys summed in them",
+    "gram": "the second moments of the keys in them",
+}
 _OF_RUNS = ("snapshot", "time", "cell", "pre_spike", "post_spike")
 
 
@@ -28,10 +32,14 @@ def make(
     *,
     log_decay: Any = None,
     beta: Any = None,
+    log_beta: Any = None,
     erase: Any = None,
     erase_key: Any = None,
+    erase_direction: Any = None,
+    ridge: Any = None,
     initial_weights: Any = None,
     initial_normaliser: Any = None,
+    initial_gram: Any = None,
     target: Any = None,
     scored: Any = None,
     stored: Any = None,
@@ -56,10 +64,15 @@ def make(
         log_decay: log of the decay before the write, <= 0: (.., step), or (.., step, pre) for a
             rule that decays by channel.
         beta: write strength: (.., step), with (substep) and (post) where the rule has them.
+        log_beta: log of the write strength (.., step), for rules that write exponentially.
         erase: erase gate (.., step, pre), for rules with a gate of their own.
         erase_key: (.., step, pre), for rules that read their prediction by another key.
+        erase_direction: (.., step, pre), for rules that erase along another key.
+        ridge: > 0, (.., step, pre), for rules that read by least squares.
         initial_weights: (.., pre, post), zero unless given.
         initial_normaliser: summed keys that go with them (.., pre), for rules with a normaliser.
+        initial_gram: second moments of the keys that go with them (.., pre, pre_other), for rules
+            that read by least squares.
         target: what each read-out should be nearest to, (.., step, post).
         scored: which read-outs count, (.., step), true or false.
         stored: which steps' values a cue may ask for, (.., step), true or false.
@@ -70,16 +83,20 @@ def make(
 
     Raises:
         FwbioError: an unknown rule; a stream that the rule lacks or needs; wrong shapes; NaN,
-            infinite numbers or a decay above one.
+            infinite numbers, a decay above one or a ridge of 0.
     """
     rule = resolve(rule)
     given = {
         "log_decay": log_decay,
         "beta": beta,
+        "log_beta": log_beta,
         "erase": erase,
         "erase_key": erase_key,
+        "erase_direction": erase_direction,
+        "ridge": ridge,
         "initial_weights": initial_weights,
         "initial_normaliser": initial_normaliser,
+        "initial_gram": initial_gram,
         "target": target,
         "scored": scored,
         "stored": stored,
@@ -98,7 +115,8 @@ def make(
         given["log_decay"] = _default_log_decay(rule, sizes)
     positional = max(array.ndim - len(dims[name]) for name, array in streams.items())
     for name, x in given.items():
-        streams[name] = _variable(name, x, dims.get(name, SCHEMA[name].dims), sizes)
+        spread = sizes | {"pre_other": sizes["pre"]}
+        streams[name] = _variable(name, x, dims.get(name, SCHEMA[name].dims), spread)
         _refuse_own_axes(name, x, streams[name], dims.get(name, SCHEMA[name].dims), positional)
     _sizes(streams)
     _refuse_empty(sizes)
@@ -115,18 +133,20 @@ def make(
 
 def _check_initial(rule: Rule, given: Set[str]) -> None:
     """Refuse a memory that starts without a part of its state, or with one that it hasn't."""
-    if "initial_normaliser" in given and not rule.terms.normaliser:
-        raise FwbioError(
-            f"the rule {rule.name!r} has no normaliser",
-            where="initial_normaliser",
-            mend="leave it out",
-        )
-    if rule.terms.normaliser and len(given & set(INITIAL)) == 1:
-        raise FwbioError(
-            f"the rule {rule.name!r} starts from weights and the keys summed in them",
-            where="initial_weights",
-            mend="give initial_weights and initial_normaliser, or neither",
-        )
+    own = rule.terms.companion
+    for name, summed in _SUMMED.items():
+        if f"initial_{name}" in given and name != own:
+            raise FwbioError(
+                f"the rule {rule.name!r} has no {name}",
+                where=f"initial_{name}",
+                mend="leave it out",
+            )
+        if name == own and len(given & {"initial_weights", f"initial_{name}"}) == 1:
+            raise FwbioError(
+                f"the rule {rule.name!r} starts from weights and {summed}",
+                where="initial_weights",
+                mend=f"give initial_weights and initial_{name}, or neither",
+            )
 
 
 def _refuse_own_axes(
@@ -179,7 +199,8 @@ class Operands:
         streams: (*shape, time, channel); substeps are laid out along time, and a scalar a step
             has a channel axis of size 1.
         writes_per_step: writes along time per step.
-        initial: (*shape, pre, post), or None; with a normaliser its summed keys are a last column.
+        initial: (*shape, pre, post), or None; what the rule sums beside its weights is in further
+            columns.
         steps, pre, post: sizes.
     """
 
@@ -192,6 +213,19 @@ class Operands:
     steps: int
     pre: int
     post: int
+
+    def parts(self, states: np.ndarray) -> dict[str, Any]:
+        """The weights in kept states, and what the rule sums beside them, as `from_run` takes them.
+
+        Args:
+            states: (*shape, snapshot, pre, column).
+        """
+        weights, beside = states[..., : self.post], states[..., self.post :]
+        if self.rule.terms.companion == "normaliser":
+            return {"weights": weights, "normaliser": beside[..., 0]}
+        if self.rule.terms.companion == "gram":
+            return {"weights": weights, "gram": beside}
+        return {"weights": weights}
 
 
 def operands(program: xr.Dataset) -> Operands:
@@ -237,8 +271,9 @@ def operands(program: xr.Dataset) -> Operands:
     if "initial_weights" in program:
         initial = laid_out("initial_weights", ("pre", "post"))
         initial = np.broadcast_to(initial, (*shape, *initial.shape[-2:]))
-        if rule.terms.normaliser:
-            summed = laid_out("initial_normaliser", ("pre",))[..., None]
+        if beside := rule.terms.companion:
+            summed = laid_out(f"initial_{beside}", SCHEMA[f"initial_{beside}"].dims)
+            summed = summed[..., None] if beside == "normaliser" else summed
             initial = np.concatenate(
                 [initial, np.broadcast_to(summed, (*shape, *summed.shape[-2:]))], -1
             )

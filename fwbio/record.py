@@ -39,10 +39,16 @@ SCHEMA: Mapping[str, Variable] = {
     "query": Variable(("step", "pre"), "query, presynaptic rate of the cue"),
     "log_decay": Variable(("step", "pre"), "log of the decay before the write", optional=("pre",)),
     "beta": Variable(("step", "substep", "post"), "write strength", optional=("substep", "post")),
+    "log_beta": Variable(("step",), "log of the write strength"),
     "erase": Variable(("step", "pre"), "erase gate"),
     "erase_key": Variable(("step", "pre"), "key of the prediction to erase"),
+    "erase_direction": Variable(("step", "pre"), "direction along which it is erased"),
+    "ridge": Variable(("step", "pre"), "ridge of the least squares read"),
     "initial_weights": Variable(("pre", "post"), "fast weights before the first step"),
     "initial_normaliser": Variable(("pre",), "summed keys before the first step"),
+    "initial_gram": Variable(
+        ("pre", "pre_other"), "second moments of the keys before the first step"
+    ),
     "target": Variable(("step", "post"), "value that the read-out should be nearest to"),
     "scored": Variable(("step",), "whether the step's read-out counts", logical=True),
     "stored": Variable(
@@ -54,6 +60,7 @@ SCHEMA: Mapping[str, Variable] = {
     "normaliser": Variable(
         ("snapshot", "pre"), "summed keys that divide the read-out", of_run=True
     ),
+    "gram": Variable(("snapshot", "pre", "pre_other"), "second moments of the keys", of_run=True),
     "onset": Variable(("step",), "start of the step", "s", of_run=True),
     "pre_spike_time": Variable(("pre_spike",), "time of a key cell's spike", "s", of_run=True),
     "pre_spike_cell": Variable(("pre_spike",), "key cell that fired", of_run=True),
@@ -107,6 +114,7 @@ def from_run(
     snapshots: np.ndarray,
     leading: tuple[str, ...],
     normaliser: np.ndarray | None = None,
+    gram: np.ndarray | None = None,
     config: Mapping[str, Any] | None = None,
     exact: Iterable[str] = (),
     approximate: Iterable[str] = (),
@@ -123,6 +131,8 @@ def from_run(
         snapshots: the step after which each snapshot was taken.
         leading: the names of the leading dims, as `program.operands` gives them.
         normaliser: (*leading, snapshot, pre), for rules that have one.
+        gram: second moments of the keys (*leading, snapshot, pre, pre), for rules that read by
+            least squares.
         config: the substrate's parameters, SI units.
         exact: what in the run is exact, in words.
         approximate: what is not, in words.
@@ -151,6 +161,8 @@ def from_run(
     record["snapshot"].attrs |= {"units": "1", "long_name": "step after which weights were kept"}
     if normaliser is not None:
         record["normaliser"] = labelled("normaliser", normaliser, (*leading, "snapshot", "pre"))
+    if gram is not None:
+        record["gram"] = labelled("gram", gram, (*leading, "snapshot", "pre", "pre_other"))
     record.attrs |= {
         "substrate": substrate,
         "backend": backend,
@@ -223,7 +235,19 @@ def _value_faults(name: str, array: xr.Variable, variable: Variable) -> list[str
     if name == "log_decay" and (values > 0).any():
         where = _place(array, values > 0)
         return [f"'log_decay' is above 0 (a decay above one), first {where}"]
+    if name == "ridge" and (values <= 0).any():
+        return [f"'ridge' is not above 0, first {_place(array, values <= 0)}"]
+    if name == "initial_gram" and not _symmetric(values):
+        return ["'initial_gram' is not symmetric, as second moments are"]
     return []
+
+
+def _symmetric(matrices: np.ndarray) -> bool:
+    """Whether matrices are square and symmetric, to the rounding of a run in float32."""
+    if matrices.shape[-2] != matrices.shape[-1]:
+        return False
+    apart = np.abs(matrices - np.swapaxes(matrices, -1, -2)).max(initial=0)
+    return bool(apart <= 1e-4 * np.abs(matrices).max(initial=0))
 
 
 def _place(array: xr.Variable, mask: np.ndarray) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from fwbio.normal_form import normal_form, normalised
+from fwbio.normal_form import NormalForm, normal_form, normalised
 from fwbio.program import operands
 from fwbio.record import Keep, from_run, snapshot_steps
 
@@ -12,6 +12,8 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
     """Run a program step by step in float64: the ground truth of every other substrate.
 
         W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~);   y = W^T q / n
+
+    A query of a rule with a ridge is solved for directly, step by step.
 
     Args:
         program: as `fwbio.program.make` makes it; any rule of the table.
@@ -33,34 +35,45 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
         time_axis=len(given.shape),
         writes_per_step=given.writes_per_step,
     )
-    state = np.zeros((*given.shape, form.key.shape[-1], form.write.shape[-1]))
+    state = np.zeros((*given.shape, form.key.shape[-1], form.value.shape[-1]))
     if given.initial is not None:
-        initial = np.swapaxes(given.initial, -1, -2) if form.transposed else given.initial
-        state[..., : initial.shape[-1]] = initial
-    readout = np.empty((*given.shape, given.steps, given.post))
+        state[:] = np.swapaxes(given.initial, -1, -2) if form.transposed else given.initial
+    drawn = np.empty((*given.shape, given.steps, state.shape[-2 if form.transposed else -1]))
     snapshots = np.empty((*given.shape, len(kept), *state.shape[-2:]))
     for step in range(given.steps):
         for t in range(step * form.writes_per_step, (step + 1) * form.writes_per_step):
+            before = state
             if form.log_decay is not None:
                 state = np.exp(form.log_decay[..., t, :, None]) * state
             write = form.write[..., t, :]
             if form.erase is not None:
-                write = write - np.einsum("...k,...kv->...v", form.erase[..., t, :], state)
+                read = before if form.undecayed else state
+                write = write - np.einsum("...k,...kv->...v", form.erase[..., t, :], read)
             state = state + form.key[..., t, :, None] * write[..., None, :]
-        read = "...vk,...k->...v" if form.transposed else "...kv,...k->...v"
-        y = np.einsum(read, state, form.query[..., step, :])
-        readout[..., step, :] = normalised(y, np) if form.normaliser else y
+        through = np.swapaxes(state, -1, -2) if form.transposed else state
+        drawn[..., step, :] = np.einsum("...kv,...k->...v", through, _query(form, step, state))
         snapshots[..., kept == step, :, :] = state[..., None, :, :]
     if form.transposed:
         snapshots = np.swapaxes(snapshots, -1, -2)
+    if form.stabiliser is not None:
+        snapshots = snapshots * np.exp(form.stabiliser[..., kept, :, None])
     return from_run(
         program,
         substrate="reference",
         backend="numpy",
-        readout=readout,
-        weights=snapshots[..., : given.post],
-        normaliser=snapshots[..., given.post] if form.normaliser else None,
+        readout=normalised(drawn, form, np)[..., : given.post],
+        **given.parts(snapshots),
         snapshots=kept,
         leading=given.leading,
         exact=["the rule, to float64 rounding"],
     )
+
+
+def _query(form: NormalForm, step: int, state: np.ndarray) -> np.ndarray:
+    """What the state is read by at a step: the query, or x of (H + diag(ridge)) x = query."""
+    query: np.ndarray = form.query[..., step, :]
+    if form.ridge is None:
+        return query
+    gram = state[..., -query.shape[-1] :]
+    matrix = gram + form.ridge[..., step, :, None] * np.eye(query.shape[-1])
+    return np.linalg.solve(matrix, query[..., None])[..., 0]

@@ -3,10 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from fwbio.errors import FwbioError
+
 Decay = Literal["none", "scalar", "channel"]
-Erase = Literal["none", "key", "gate", "erase_key"]
+Write = Literal["scalar", "channel", "exponential"]
+Erase = Literal["none", "key", "gate", "erase_key", "direction"]
+Reads = Literal["decayed", "undecayed"]
 Solve = Literal["explicit", "implicit", "flow"]
-Feature = Literal["identity", "elu_plus_one"]
+Feature = Literal["identity", "scaled", "elu_plus_one"]
+Normaliser = Literal["none", "sum", "bounded"]
+Readout = Literal["weights", "ridge"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,39 +40,68 @@ class Terms:
 
         W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~);   y = W^T q / n
 
-    with write u = beta v. The terms are all a substrate needs to know of a rule.
+    with write u = beta v. A rule may erase along a direction of its own, r (p^T W~) in place of
+    k (p^T W~). The terms are all a substrate needs to know of a rule.
 
     Args:
         decay: "none"; "scalar", one factor a step; "channel", one factor a step and pre channel.
-        write: "scalar", beta (step,) scales the whole value; "channel", beta (step, post).
+        write: what scales the value: "scalar", beta (step,); "channel", beta (step, post);
+            "exponential", exp(log_beta) with log_beta (step,), of a rule with a bounded normaliser.
         erase: where the erase key p comes from: "none", no error correction; "key", p = beta k;
-            "gate", p = erase * k with erase (step, pre); "erase_key", p = beta erase_key.
+            "gate", p = erase * k with erase (step, pre); "erase_key", p = beta erase_key;
+            "direction", p = erase_key, erased along r = erase_direction (step, pre).
+        reads: whether the prediction is read from the "decayed" or the "undecayed" weights.
         solve: how beta becomes the step size of the error correction: "explicit", beta itself;
             "implicit", beta / (1 + beta |k|^2); "flow", (1 - exp(-beta |k|^2)) / |k|^2.
-        feature: the map applied to keys and queries: "identity" or "elu_plus_one".
-        normaliser: whether the read-out is divided by z^T q, where z <- decay z + beta k; it is
-            undivided while z^T q is 0, so that an empty memory reads 0.
+        feature: the map applied to keys and queries: "identity"; "scaled", keys alone divided by
+            the root of their number of channels; "elu_plus_one".
+        normaliser: what the read-out is divided by, where z <- decay z + beta k: "none"; "sum",
+            z^T q, and nothing while that is 0, so that an empty memory reads 0; "bounded",
+            max(|z^T q|, 1).
+        readout: "weights", by the query; "ridge", by (H + diag(ridge))^-1 q, where
+            H <- decay H + beta k k^T and ridge is (step, pre).
         transposed: whether the rule corrects its prediction of the key from the value, which is
             the normal form with key and value exchanged and the state read from its other side.
         substeps: whether one step makes several writes (dim substep) before its one read.
     """
 
     decay: Decay = "none"
-    write: Literal["scalar", "channel"] = "scalar"
+    write: Write = "scalar"
     erase: Erase = "none"
+    reads: Reads = "decayed"
     solve: Solve = "explicit"
     feature: Feature = "identity"
-    normaliser: bool = False
+    normaliser: Normaliser = "none"
+    readout: Readout = "weights"
     transposed: bool = False
     substeps: bool = False
 
+    def __post_init__(self) -> None:
+        wanted = {"decay": "scalar", "normaliser": "bounded"}
+        for name, value in wanted.items():
+            if self.write == "exponential" and getattr(self, name) != value:
+                raise FwbioError(
+                    "exponential writes are kept in bounds by rescaling a state that one gate"
+                    " decays and one normaliser divides",
+                    where="Terms",
+                    mend=f"give {name}={value!r}",
+                )
+
+    @property
+    def companion(self) -> Literal["normaliser", "gram"] | None:
+        """What a memory of this rule sums beside its weights: keys, or their second moments."""
+        if self.readout == "ridge":
+            return "gram"
+        return None if self.normaliser == "none" else "normaliser"
+
     def extra_columns(self, pre: int) -> int:
-        """Columns that the state (pre, post + extra) has beside one for each post channel.
+        """Columns that a kernel's state has beside one for each post channel.
 
         Args:
             pre: number of pre channels.
         """
-        return 1 if self.normaliser else 0
+        summed = {None: 0, "normaliser": 1, "gram": pre}[self.companion]
+        return summed + (1 if self.write == "exponential" else 0)
 
     def streams(self) -> tuple[Stream, ...]:
         """The streams that these terms consume beside key, value and query."""
@@ -81,15 +116,25 @@ class Terms:
                     meaning="log of the factor by which the weights decay before the write, <= 0",
                 )
             )
-        substep = ("substep",) if self.substeps else ()
-        found.append(
-            Stream(
-                name="beta",
-                dims=("step", *substep, *(("post",) if self.write == "channel" else ())),
-                required=self.erase != "none",
-                meaning="write strength (1 where a rule does not require it)",
+        if self.write == "exponential":
+            found.append(
+                Stream(
+                    name="log_beta",
+                    dims=("step",),
+                    required=True,
+                    meaning="log of the write strength, of either sign",
+                )
             )
-        )
+        else:
+            substep = ("substep",) if self.substeps else ()
+            found.append(
+                Stream(
+                    name="beta",
+                    dims=("step", *substep, *(("post",) if self.write == "channel" else ())),
+                    required=self.erase not in {"none", "direction"},
+                    meaning="write strength (1 where a rule does not require it)",
+                )
+            )
         if self.erase == "gate":
             found.append(
                 Stream(
@@ -99,13 +144,31 @@ class Terms:
                     meaning="erase gate: the share of each channel's prediction that is erased",
                 )
             )
-        if self.erase == "erase_key":
+        if self.erase in {"erase_key", "direction"}:
             found.append(
                 Stream(
                     name="erase_key",
                     dims=("step", "pre"),
                     required=True,
                     meaning="the key by which the prediction to erase is read",
+                )
+            )
+        if self.erase == "direction":
+            found.append(
+                Stream(
+                    name="erase_direction",
+                    dims=("step", "pre"),
+                    required=True,
+                    meaning="the direction along which the prediction is erased",
+                )
+            )
+        if self.readout == "ridge":
+            found.append(
+                Stream(
+                    name="ridge",
+                    dims=("step", "pre"),
+                    required=True,
+                    meaning="penalty on each channel's weights in the least squares read, > 0",
                 )
             )
         return tuple(found)

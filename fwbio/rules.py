@@ -28,7 +28,7 @@ _TABLE = (
         name="linear_attention",
         equation="W <- W + beta phi(k) v^T;  z <- z + beta phi(k);  y = W^T phi(q) / (z^T phi(q));"
         "  phi(x) = elu(x) + 1",
-        terms=Terms(feature="elu_plus_one", normaliser=True),
+        terms=Terms(feature="elu_plus_one", normaliser="sum"),
         objective="-beta <v, W^T phi(k)>",
         biology=f"{_AMPA}; an interneuron that sums the keys divides the read-out",
         source="Katharopoulos 2020, arXiv:2006.16236; Schlag 2021, arXiv:2102.11174 eq. 17-19",
@@ -57,6 +57,16 @@ _TABLE = (
         objective="-beta <v, W^T k> + 1/2 sum_i (1 - alpha_i) |W_i|^2",
         biology=f"{_AMPA}; {_TURNOVER} at a rate of each presynaptic cell",
         source="Yang 2023, arXiv:2312.06635",
+    ),
+    Rule(
+        name="mlstm",
+        equation="W <- f W + beta k' v^T;  z <- f z + beta k';  y = W^T q / max(|z^T q|, 1);"
+        "  f = alpha_t,  beta = exp(log_beta),  k' = k / sqrt(K)",
+        terms=Terms(decay="scalar", write="exponential", feature="scaled", normaliser="bounded"),
+        objective="-beta <v, W^T k'> + (1 - alpha)/2 |W|^2",
+        biology=f"{_AMPA}, a strength that grows exponentially with its input; {_TURNOVER} at a"
+        " rate that the slow net sets; an interneuron that sums the keys divides what is large",
+        source="Beck 2024, arXiv:2405.04517",
     ),
     Rule(
         name="delta",
@@ -124,6 +134,26 @@ _TABLE = (
         biology="growth by coincidence, held back by what all postsynaptic cells together predict"
         " of the input (of one cell: its rate squared)",
         source="Oja 1982, 10.1007/BF00275687; Irie 2022, arXiv:2206.01649",
+    ),
+    Rule(
+        name="rwkv7",
+        equation="W <- diag(alpha) W + k (beta v)^T - r (p^T W);  y = W^T q",
+        terms=Terms(decay="channel", erase="direction", reads="undecayed"),
+        objective="the delta rule's for r = k and p = beta alpha * k, else of no one function",
+        biology=f"{_AMPA}; {_TURNOVER} at a rate of each presynaptic cell; the prediction of"
+        " afferents p, read before that, is taken off the synapses of afferents r",
+        source="Peng 2025, arXiv:2503.14456",
+    ),
+    Rule(
+        name="mesa",
+        equation="W <- gamma W + beta k v^T;  H <- gamma H + beta k k^T;"
+        "  y = W^T (H + diag(ridge))^-1 q",
+        terms=Terms(decay="scalar", readout="ridge"),
+        objective="sum_s gamma^(t-s) beta_s/2 |v_s - Phi^T k_s|^2 + tr(Phi^T diag(ridge) Phi)/2,"
+        " minimised by the Phi = (H + diag(ridge))^-1 W that y = Phi^T q reads by",
+        biology=f"{_AMPA}; {_TURNOVER}; lateral synapses among the key cells learn how they fire"
+        " together, and let a cue settle before it is read",
+        source="von Oswald 2025, arXiv:2506.05233",
     ),
     Rule(
         name="delta_product",

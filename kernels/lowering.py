@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from fwbio.kernels.recurrence import Recurrence, Run
-from fwbio.normal_form import NormalForm, normal_form, normalised
+from fwbio.normal_form import NormalForm, normal_form, normalised, stabilisers
 from fwbio.rule import Rule
 
 Outputs = tuple[Tensor, Tensor, Tensor | None]
@@ -39,33 +41,60 @@ def execute(
         The read-outs [B, T, H, V] in the query's dtype, the final state, and the kept states
         [B, kept, H, K, columns] or None.
     """
+    if rule.terms.write == "exponential":
+        return _stabilised(rule, streams, state, run, keep_every, ends)
     form = normal_form(rule, streams, xp=torch, time_axis=1, writes_per_step=writes)
     if form.transposed:
         return _transposed(form, state, run, keep_every, ends)
-    y, state, kept = run(_recurrence(form), state, keep_every, ends)
-    return normalised(y, torch) if form.normaliser else y, state, kept
+    if form.ridge is not None:
+        return _ridge(form, state, run, keep_every, ends)
+    return _plain(form, state, run, keep_every, ends)
 
 
-def _recurrence(form: NormalForm) -> Recurrence:
-    """The normal form as a backend takes it, whichever side of the state is read."""
-    dtype = form.query.dtype
+def _plain(
+    form: NormalForm,
+    state: Tensor,
+    run: Run,
+    keep_every: int | None,
+    ends: tuple[int, ...] | None,
+) -> Outputs:
+    """A rule that is one run, its read-outs divided by the normaliser's where there is one."""
+    y, final, kept = run(_recurrence(form, form.query.dtype, state.dtype), state, keep_every, ends)
+    if form.normaliser != "none":
+        y = normalised(y.to(state.dtype), form, torch).to(y.dtype)
+    return y, final, kept
+
+
+def _recurrence(form: NormalForm, dtype: torch.dtype, wide: torch.dtype) -> Recurrence:
+    """The normal form as a backend takes it, whichever side of the state is read.
+
+    Args:
+        form: of the rule.
+        dtype: of all operands but for strength and log_decay.
+        wide: the state's dtype, to which those are cut.
+    """
     return Recurrence(
-        query=form.query,
+        query=form.query.to(dtype),
         key=form.key.to(dtype),
         value=form.value.to(dtype),
-        strength=None if form.strength is None else form.strength.squeeze(-1),
+        strength=None if form.strength is None else _cut(form.strength.squeeze(-1), wide),
         erase=None if form.reading is None else form.reading.to(dtype),
-        log_decay=_scalar_or_channel(form.log_decay),
+        log_decay=_scalar_or_channel(form.log_decay, wide),
         tied=form.tied,
+        undecayed=form.undecayed,
         writes=form.writes_per_step,
     )
 
 
-def _scalar_or_channel(log_decay: Tensor | None) -> Tensor | None:
+def _cut(gate: Tensor, wide: torch.dtype) -> Tensor:
+    return gate.to(wide) if gate.dtype == torch.float64 else gate
+
+
+def _scalar_or_channel(log_decay: Tensor | None, wide: torch.dtype) -> Tensor | None:
     """[B, M, H] where all channels decay alike, [B, M, H, K] where each has its own decay."""
-    if log_decay is None or log_decay.shape[-1] > 1:
-        return log_decay
-    return log_decay.squeeze(-1)
+    if log_decay is None:
+        return None
+    return _cut(log_decay.squeeze(-1) if log_decay.shape[-1] == 1 else log_decay, wide)
 
 
 def _transposed(
@@ -81,8 +110,9 @@ def _transposed(
 
     The second is a sum, since the first has told what each write adds.
     """
-    mirrored = _recurrence(form)
-    errors = form.write - _predictions(mirrored, form.erase, state.transpose(-1, -2), run, ends)
+    mirrored = _recurrence(form, form.query.dtype, state.dtype)
+    predictions = _predictions(mirrored, form.erase, state.transpose(-1, -2), run, ends)
+    errors = form.write - predictions
     upright = replace(
         mirrored,
         key=errors.to(form.query.dtype),
@@ -95,7 +125,7 @@ def _transposed(
 
 def _predictions(
     recurrence: Recurrence,
-    erase: Tensor,
+    erase: Tensor | None,
     state: Tensor,
     run: Run,
     ends: tuple[int, ...] | None,
@@ -105,6 +135,7 @@ def _predictions(
     Each is a read-out after the write before it, by the erase key decayed in place of the state;
     a sequence's first is read from its initial state.
     """
+    assert erase is not None
     if recurrence.log_decay is not None:
         decay = recurrence.log_decay.exp()
         erase = (decay[..., None] if decay.ndim == 3 else decay) * erase
@@ -122,3 +153,157 @@ def _predictions(
     else:
         first = torch.einsum("bnhk,nhkv->bnhv", reads, state[filled])
     return after.roll(1, 1).index_copy(1, at, first.to(after.dtype))
+
+
+def _stabilised(
+    rule: Rule,
+    streams: dict[str, Tensor],
+    state: Tensor,
+    run: Run,
+    keep_every: int | None,
+    ends: tuple[int, ...] | None,
+) -> Outputs:
+    """A rule whose state is divided by exp(m), m in the state's last column, the same in every row.
+
+    m is computed in float64, since it is a small difference of large sums, and rounded to the
+    state's dtype, so that the state holds exactly the m that it is divided by.
+    """
+    streams = streams | {name: streams[name].double() for name in ("log_decay", "log_beta")}
+    started = state[:, None, :, :1, -1]
+    scales = []
+    for i, (first, end) in enumerate(pairwise(ends or (0, streams["log_beta"].shape[1]))):
+        start = started if ends is None else started[i : i + 1]
+        exponents = (streams[name][:, first:end] for name in ("log_decay", "log_beta"))
+        _, after = stabilisers(*exponents, xp=torch, time_axis=1, start=start.double())
+        scales.append(torch.cat([start, after.to(state.dtype)], 1))
+    before, after = (
+        torch.cat([m[:, part] for m in scales], 1) for part in (slice(-1), slice(1, None))
+    )
+    form = normal_form(rule, streams, xp=torch, time_axis=1, stabiliser=(before, after))
+    y, final, kept = _plain(form, state[..., :-1], run, keep_every, ends)
+    final = _with_scale(final, torch.cat([m[:, -1] for m in scales]))
+    if keep_every is not None and kept is not None:
+        kept = _with_scale(kept, torch.cat([m[:, keep_every::keep_every] for m in scales], 1))
+    return y, final, kept
+
+
+def _with_scale(states: Tensor, scale: Tensor) -> Tensor:
+    """States [.., H, K, column] with a last column of scales [.., H, 1]."""
+    return torch.cat([states, scale[..., None].expand_as(states[..., :1])], -1)
+
+
+def _ridge(
+    form: NormalForm,
+    state: Tensor,
+    run: Run,
+    keep_every: int | None,
+    ends: tuple[int, ...] | None,
+) -> Outputs:
+    """A rule that reads its weights G by x of (H + diag(ridge)) x = q, H its keys' second moments.
+
+    x is found without a graph, by conjugate gradients whose products with H_t, of all steps at
+    once, are the read-outs of one run. Its gradients are those of the function that the equation
+    implies: they come through the residual q - (H + diag(ridge)) x, which has a graph.
+    """
+    wide = state.dtype
+    recurrence = _recurrence(form, wide, wide)
+    assert form.ridge is not None
+    ridge = form.ridge.to(wide)
+    post = state.shape[-1] - state.shape[-2]
+    gram = state[..., post:]
+    gram = (gram + gram.transpose(-1, -2)) / 2
+    moments = replace(recurrence, value=recurrence.key)
+    solve = _Solver(moments, gram, ridge, run, ends)
+    x = solve(recurrence.query)
+    products, gram, grams = run(replace(moments, query=x), gram, keep_every, ends)
+    x = _Implied.apply(x, recurrence.query - products - ridge * x, solve)
+    sums = replace(recurrence, query=x, value=recurrence.value[..., :post])
+    y, final, kept = run(sums, state[..., :post], keep_every, ends)
+    final = torch.cat([final, gram], -1)
+    if kept is not None and grams is not None:
+        kept = torch.cat([kept, grams], -1)
+    return y.to(form.query.dtype), final, kept
+
+
+class _Solver:
+    """Solves (H_t + diag(ridge_t)) x_t = b_t at every step t, by conjugate gradients.
+
+    They are preconditioned by the matrices' diagonals, and go on until each step's residual is at
+    rounding, or for twice as many iterations as there are channels: always so many where torch
+    compiles, which can't ask. A step that is done changes no more, so that none depends on a later
+    one.
+
+    Args:
+        moments: the recurrence whose state is H.
+        gram: H before the first step, symmetric, [N, H, K, K].
+        ridge: [B, T, H, K].
+        run: the backend.
+        ends: of packed sequences, or None.
+    """
+
+    def __init__(
+        self,
+        moments: Recurrence,
+        gram: Tensor,
+        ridge: Tensor,
+        run: Run,
+        ends: tuple[int, ...] | None,
+    ) -> None:
+        self._moments = moments.detached()
+        self._gram, self._ridge = gram.detach(), ridge.detach()
+        self._run, self._ends = run, ends
+        self._diagonal = self._squares() + self._ridge
+
+    def _squares(self) -> Tensor:
+        """The diagonals of H_t [B, T, H, K]: a run of one row that sums the squares of the keys."""
+        moments = self._moments
+        squares = replace(
+            moments,
+            query=torch.ones_like(moments.query[..., :1]),
+            key=torch.ones_like(moments.key[..., :1]),
+            value=moments.key.square(),
+        )
+        start = self._gram.diagonal(dim1=-2, dim2=-1)[..., None, :]
+        return self._run(squares, start, None, self._ends)[0]
+
+    def _product(self, x: Tensor) -> Tensor:
+        read, _, _ = self._run(replace(self._moments, query=x), self._gram, None, self._ends)
+        return read + self._ridge * x
+
+    @torch.no_grad()
+    def __call__(self, b: Tensor) -> Tensor:
+        size = b.abs().amax(-1, keepdim=True)
+        size = torch.where(size > 0, size, 1.0)
+        residual = b / size
+        x = torch.zeros_like(b)
+        step = residual / self._diagonal
+        power = (residual * step).sum(-1, keepdim=True)
+        enough = torch.finfo(b.dtype).eps ** 2 * power
+        for _ in range(2 * b.shape[-1]):
+            going = power > enough
+            if not torch.compiler.is_compiling() and not going.any():
+                break
+            product = self._product(step)
+            curvature = (step * product).sum(-1, keepdim=True)
+            length = torch.where(going, power / torch.where(going, curvature, 1.0), 0.0)
+            x = x + length * step
+            residual = residual - length * product
+            scaled = residual / self._diagonal
+            after = (residual * scaled).sum(-1, keepdim=True)
+            turn = torch.where(going, after / torch.where(going, power, 1.0), 0.0)
+            step, power = scaled + turn * step, after
+        return size * x
+
+
+class _Implied(torch.autograd.Function):
+    """x as a function of the residual that it makes vanish: dx = (H + diag(ridge))^-1 dresidual."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, residual: Tensor, solve: _Solver) -> Tensor:
+        ctx.solve = solve
+        return x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        return None, ctx.solve(grad), None

@@ -68,6 +68,20 @@ class Recurrence:
         """Query, key, value, strength, erase and log_decay, in this order."""
         return (self.query, self.key, self.value, self.strength, self.erase, self.log_decay)
 
+    def detached(self) -> "Recurrence":
+        """The same recurrence, outside of any graph."""
+        return Recurrence(
+            query=self.query.detach(),
+            key=self.key.detach(),
+            value=self.value.detach(),
+            strength=None if self.strength is None else self.strength.detach(),
+            erase=None if self.erase is None else self.erase.detach(),
+            log_decay=None if self.log_decay is None else self.log_decay.detach(),
+            tied=self.tied,
+            undecayed=self.undecayed,
+            writes=self.writes,
+        )
+
     def between(self, start: int, end: int) -> "Recurrence":
         """The recurrence of the steps from start to end."""
         writes = slice(start * self.writes, end * self.writes)

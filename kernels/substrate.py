@@ -12,6 +12,7 @@ from fwbio.kernels.entry import scan
 from fwbio.kernels.support import chosen
 from fwbio.program import operands
 from fwbio.record import Keep, from_run, snapshot_steps
+from fwbio.rule import Rule
 
 DTYPES = ("float32", "float64")
 
@@ -66,7 +67,7 @@ def execute(
     streams: dict[str, Any] = {name: tensor(x) for name, x in given.streams.items()}
     initial = None
     if given.initial is not None:
-        initial = tensor(given.initial).transpose(1, 2)
+        initial = tensor(_scaled(given.initial, given.rule)).transpose(1, 2)
     every = None if weights == "last" else 1 if weights == "all" else int(weights)
     with torch.no_grad():
         y, state, *states = scan(
@@ -82,17 +83,32 @@ def execute(
     trajectory = torch.cat([*states, state[:, None]], 1)
     if every is not None and given.steps % every == 0:
         trajectory = states[0]
-    snapshots = trajectory[:, : len(kept), 0].cpu().numpy()
-    shaped = snapshots.reshape(*given.shape, len(kept), *snapshots.shape[-2:])
+    snapshots = _unscaled(trajectory[:, : len(kept), 0].cpu().numpy(), given.rule)
     return from_run(
         program,
         substrate="kernel",
         backend=ran,
         readout=y[:, :, 0].cpu().numpy().reshape(*given.shape, given.steps, given.post),
-        weights=shaped[..., : given.post],
-        normaliser=shaped[..., given.post] if given.rule.terms.normaliser else None,
+        **given.parts(snapshots.reshape(*given.shape, len(kept), *snapshots.shape[-2:])),
         snapshots=kept,
         leading=given.leading,
         config={"dtype": dtype, "device": device},
         exact=[f"the rule, to {dtype} rounding"],
     )
+
+
+def _scaled(state: np.ndarray, rule: Rule) -> np.ndarray:
+    """A state as `scan` takes it: of a rule that writes exponentially, W / exp(m) and m."""
+    if rule.terms.write != "exponential":
+        return state
+    peak = np.maximum(np.abs(state).max((-2, -1), keepdims=True), 1)
+    scale = np.log(peak).astype(np.float32).astype(np.float64)  # the same in every dtype
+    return np.concatenate([state * np.exp(-scale), scale + np.zeros_like(state[..., :1])], -1)
+
+
+def _unscaled(states: np.ndarray, rule: Rule) -> np.ndarray:
+    """The true weights of states that `scan` gave."""
+    if rule.terms.write != "exponential":
+        return states
+    states = states.astype(np.float64)
+    return states[..., :-1] * np.exp(states[..., -1:])

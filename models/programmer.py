@@ -26,6 +26,7 @@ def designed(
     strength: float = 1.0,
     time_constant: float = 32.0,
     rehearsals: int = 2,
+    ridge: float = 1.0,
 ) -> xr.Dataset:
     """The program that a hand-made code gives an episode.
 
@@ -40,10 +41,11 @@ def designed(
         episode: as a task of `fwbio.tasks.TASKS` makes it.
         rule: a rule or its name.
         coding: one of the three; the episode's own unless given.
-        strength: beta |k|^2 of a write (of `oja`: beta |v|^2).
+        strength: beta |k|^2 of a write (of `oja`: beta |v|^2), k before a rule's own scaling.
         time_constant: steps in which the weights decay to 1/e, for rules that decay and have no
             default; by channel, from a quarter of it to four times it.
         rehearsals: writes of the same pair in one step, for rules with substeps.
+        ridge: penalty of every channel, for rules that read by least squares.
 
     Raises:
         FwbioError: an unknown rule or coding, or negative items coded as rates.
@@ -61,19 +63,11 @@ def designed(
     beta = np.broadcast_to(strength * writes, key.shape[:-1])
     if rule.terms.transposed:
         beta = beta / np.where(writes, (value**2).sum(-1), 1)
-    gates: dict[str, np.ndarray] = {"beta": beta}
-    if rule.needs("log_decay"):
-        spread = np.geomspace(0.25, 4, key.shape[-1]) if rule.terms.decay == "channel" else 1.0
-        gates["log_decay"] = np.full((*key.shape[:-1], np.size(spread)), -1 / time_constant)
-        gates["log_decay"] = gates["log_decay"] / spread
-        if rule.terms.decay == "scalar":
-            gates["log_decay"] = gates["log_decay"][..., 0]
-    if rule.needs("erase"):
-        gates["erase"] = np.broadcast_to(beta[..., None], key.shape)
-    if rule.needs("erase_key"):
-        gates["erase_key"] = key
-    if rule.terms.write == "channel":
-        gates["beta"] = np.broadcast_to(beta[..., None], value.shape)
+    gates = _gates(rule, key, value, beta, time_constant)
+    if rule.needs("ridge"):
+        gates["ridge"] = np.full(key.shape, ridge)
+    if rule.terms.write == "exponential":
+        gates["log_beta"] = np.full(gates.pop("beta").shape, _logarithm(strength))
     if rule.terms.substeps:
         key, value = (np.repeat(x[..., None, :], rehearsals, axis=-2) for x in (key, value))
         gates["beta"] = np.repeat(beta[..., None], rehearsals, axis=-1)
@@ -87,6 +81,39 @@ def designed(
         programmer="designed",
         config={"coding": coding, "strength": strength, "time_constant": time_constant},
     )
+
+
+def _gates(
+    rule: Rule, key: np.ndarray, value: np.ndarray, beta: np.ndarray, time_constant: float
+) -> dict[str, np.ndarray]:
+    """A rule's decay, write strength and erase streams, equal for all of its channels but decay."""
+    by_channel = np.broadcast_to(beta[..., None], key.shape)
+    gates = {"beta": beta}
+    if rule.terms.write == "channel":
+        gates["beta"] = np.broadcast_to(beta[..., None], value.shape)
+    decay = np.zeros((*key.shape[:-1], 1))
+    if rule.needs("log_decay"):
+        spread = np.geomspace(0.25, 4, key.shape[-1]) if rule.terms.decay == "channel" else 1.0
+        decay = np.full((*key.shape[:-1], np.size(spread)), -1 / time_constant) / spread
+        gates["log_decay"] = decay[..., 0] if rule.terms.decay == "scalar" else decay
+    if rule.needs("erase"):
+        gates["erase"] = by_channel
+    if rule.needs("erase_direction"):
+        # what the key would predict from the weights once they have decayed
+        gates |= {"erase_direction": key, "erase_key": np.exp(decay) * by_channel * key}
+    elif rule.needs("erase_key"):
+        gates["erase_key"] = key
+    return gates
+
+
+def _logarithm(strength: float) -> float:
+    if strength <= 0:
+        raise FwbioError(
+            f"the strength {strength:g} has no logarithm",
+            where="designed programmer",
+            mend="give a strength above 0, or another rule",
+        )
+    return float(np.log(strength))
 
 
 def assemble(

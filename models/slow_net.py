@@ -27,6 +27,7 @@ FORMAT = "fwbio trained programmer 1"
 INITIAL_TIME_CONSTANT = 32.0
 INITIAL_STRENGTH = 0.7
 SILENT = 1e-3
+SMALLEST_RIDGE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +129,10 @@ class SlowNet(nn.Module):
     step, the last is the pair's and the query's. Of a rule with a feature map phi, phi(key) is the
     rate, and the key its inverse.
 
-    Gates: log_decay = log sigmoid, beta and erase = sigmoid, erase_key = rate; beta of an implicit
-    or exact step, which any strength leaves stable, is softplus. So no write erases more than all
-    of a prediction, as no passive synapse can. A rule whose decay is a constant unless given
-    learns one constant.
+    Gates: log_decay = log sigmoid, beta and erase = sigmoid, erase_key and erase_direction = rate;
+    beta of an implicit or exact step, which any strength leaves stable, is softplus. So no write
+    erases more than all of a prediction, as no passive synapse can. log_beta is any number, ridge
+    softplus and at least .25. A rule whose decay is a constant unless given learns one constant.
 
     Args:
         config: its sizes and the rule that it programs.
@@ -204,7 +205,7 @@ class SlowNet(nn.Module):
             dims = self.rule.streams[name].dims[1:]
             gate = self._squash(name)(head(both))
             gate = gate.unflatten(-1, [self.sizes[d] for d in dims]) if dims else gate[..., 0]
-            if name == "beta":
+            if name in {"beta", "erase_direction"}:
                 gate = gate * writes.reshape(*writes.shape, *[1] * len(dims))
             streams[name] = gate
         return streams
@@ -214,18 +215,23 @@ class SlowNet(nn.Module):
         if name == "log_decay" and self.rule.default_decay_offset is not None:
             return _Constant(math.log(math.expm1(self.rule.default_decay_offset * math.log(2))))
         head = nn.Linear(features, width)
-        if name != "erase_key":
-            start = (
-                math.exp(-1 / INITIAL_TIME_CONSTANT) if name == "log_decay" else INITIAL_STRENGTH
-            )
+        decay = math.exp(-1 / INITIAL_TIME_CONSTANT)
+        starts = {
+            "log_decay": math.log(decay / (1 - decay)),
+            "beta": math.log(INITIAL_STRENGTH / (1 - INITIAL_STRENGTH)),
+            "erase": math.log(INITIAL_STRENGTH / (1 - INITIAL_STRENGTH)),
+            "log_beta": math.log(INITIAL_STRENGTH),
+            "ridge": 0.0,
+        }
+        if name in starts:
             nn.init.zeros_(head.weight)
-            nn.init.constant_(head.bias, math.log(start / (1 - start)))
+            nn.init.constant_(head.bias, starts[name])
         return head
 
     def _squash(self, name: str) -> Callable[[Tensor], Tensor]:
         if name == "beta" and self.rule.terms.solve != "explicit":
             return softplus
-        return {"log_decay": logsigmoid, "erase_key": _rates}.get(name, torch.sigmoid)
+        return _SQUASH.get(name, torch.sigmoid)
 
 
 class _Constant(nn.Module):
@@ -239,8 +245,21 @@ class _Constant(nn.Module):
         return self.bias.expand(*features.shape[:-1], 1)
 
 
+def _ridge(drive: Tensor) -> Tensor:
+    return softplus(drive) + SMALLEST_RIDGE
+
+
 def _rates(drive: Tensor) -> Tensor:
     return normalize(relu(drive), dim=-1)
+
+
+_SQUASH: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "log_decay": logsigmoid,
+    "log_beta": nn.Identity(),
+    "erase_key": _rates,
+    "erase_direction": _rates,
+    "ridge": _ridge,
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

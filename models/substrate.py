@@ -56,9 +56,21 @@ def unsupported(rule: Rule | str, substrate: str) -> str | None:
             "its error is a prediction of the presynaptic rate from the postsynaptic one, which no"
             " signal carries back to the synapse"
         )
+    if terms.reads == "undecayed":
+        return (
+            "its prediction is read from weights as they were before they decayed, and synapses"
+            " turn over before the next presentation"
+        )
+    if terms.write == "exponential":
+        return "its write strengths grow exponentially, beyond what a conductance can follow"
+    if terms.readout == "ridge":
+        return (
+            "its read-out solves a system of equations in how the keys fire together, which takes"
+            " synapses among the key cells that the model lacks"
+        )
     if substrate == "rate":
         return None
-    if terms.normaliser:
+    if terms.normaliser != "none":
         return "its feature map keeps every key cell firing, and spikes can't be divided exactly"
     if terms.erase in {"gate", "erase_key"}:
         return (
@@ -124,23 +136,20 @@ def execute(
         given.rule, streams, xp=np, time_axis=1, writes_per_step=given.writes_per_step
     )
     done = run(form, _initial(given, n, form.write.shape[-1]), kept, model, seed, progress)
-    has_normaliser = given.rule.terms.normaliser
-    readout = done.readout
-    if has_normaliser:
-        readout = normalised(readout, np)
+    divided = DIVIDED if form.normaliser != "none" else ()
+    readout = normalised(done.readout, form, np)
     snapshots = done.weights.reshape(*given.shape, *done.weights.shape[1:])
     return from_run(
         program,
         substrate=substrate,
         backend=done.backend,
         readout=readout.reshape(*given.shape, given.steps, given.post),
-        weights=snapshots[..., : given.post],
-        normaliser=snapshots[..., given.post] if has_normaliser else None,
+        **given.parts(snapshots),
         snapshots=kept,
         leading=given.leading,
         config=asdict(model) | {"seed": seed},
         exact=done.exact,
-        approximate=(*done.approximate, *(DIVIDED if has_normaliser else ())),
+        approximate=(*done.approximate, *divided),
         traces={"onset": labelled("onset", done.onset, ("step",)), **done.traces},
     )
 

@@ -38,8 +38,11 @@ def random_streams(
     draw = {
         "log_decay": lambda *dims: -rng.exponential(0.2, (*leading, *(sizes[d] for d in dims))),
         "beta": lambda *dims: rng.uniform(0.1, 0.9, (*leading, *(sizes[d] for d in dims))),
+        "log_beta": lambda *dims: rng.uniform(-2, 2, (*leading, *(sizes[d] for d in dims))),
+        "ridge": lambda *dims: rng.uniform(0.5, 1.5, (*leading, *(sizes[d] for d in dims))),
         "erase": lambda *dims: rng.uniform(0.1, 0.9, (*leading, *(sizes[d] for d in dims))),
         "erase_key": normal,
+        "erase_direction": normal,
     }
     return {
         "key": normal("step", *substep, "pre"),
@@ -56,9 +59,29 @@ def random_program(rule, rng, *, trials=2, heads=None, initial_weights=False, **
     if initial_weights:
         pre, post = streams["key"].shape[-1], streams["value"].shape[-1]
         streams["initial_weights"] = rng.standard_normal((*leading, pre, post)) / np.sqrt(pre)
-        if RULES[rule].terms.normaliser:
+        companion = RULES[rule].terms.companion
+        if companion == "normaliser":
             streams["initial_normaliser"] = rng.uniform(0, 1, (*leading, pre))
+        if companion == "gram":
+            streams["initial_gram"] = random_gram(rng, *leading, pre)
     return program.make(rule, **streams)
+
+
+def random_gram(rng, *shape):
+    """Second moments of keys: symmetric positive matrices."""
+    keys = rng.standard_normal((*shape, shape[-1])) / np.sqrt(shape[-1])
+    return keys @ keys.swapaxes(-1, -2)
+
+
+def random_state(rule, rng, *shape, post):
+    """A state as `fwbio.kernels.scan` takes it, for (.., pre) = shape."""
+    terms = RULES[rule].terms
+    state = rng.uniform(0, 1, (*shape, post + terms.extra_columns(shape[-1])))
+    if terms.companion == "gram":
+        state[..., post:] = random_gram(rng, *shape)
+    if terms.write == "exponential":
+        state[..., -1] = state[..., :1, -1]
+    return state
 
 
 def random_tensors(rule, rng, *, batch=2, heads=2, dtype=torch.float64, **sizes):
@@ -70,8 +93,8 @@ def random_tensors(rule, rng, *, batch=2, heads=2, dtype=torch.float64, **sizes)
         )
         for name, x in streams.items()
     }
-    columns = operands["v"].shape[-1] + RULES[rule].terms.normaliser
-    state = rng.uniform(0, 1, (batch, heads, operands["q"].shape[-1], columns))
+    sizes = {"post": operands["v"].shape[-1]}
+    state = random_state(rule, rng, batch, heads, operands["q"].shape[-1], **sizes)
     return operands | {"initial_state": torch.tensor(state, dtype=dtype)}
 
 

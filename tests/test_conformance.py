@@ -23,7 +23,8 @@ REFUSED = {pair: reason for pair, reason in SYNAPTIC.items() if reason is not No
 def assert_conforms(run, expected, tolerance):
     assert validate(run) == []
     assert run.snapshot.equals(expected.snapshot)
-    for name in ("readout", "weights", *(["normaliser"] if "normaliser" in expected else [])):
+    beside = {"normaliser", "gram"} & set(expected)
+    for name in ("readout", "weights", *beside):
         assert run[name].dims == expected[name].dims
         assert_close(run[name], expected[name], tolerance)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from programs import random_streams
 from scipy.integrate import solve_ivp
+from sklearn.linear_model import Ridge
 from tolerances import assert_close
 
 from fwbio import RULES, program, reference
@@ -102,6 +103,80 @@ def test_with_equal_gates_gated_delta_2_is_kda(streams):
 def test_comba_with_the_key_as_erase_key_is_gated_delta(streams):
     s = streams("gated_delta")
     assert_same(run("comba", **s, erase_key=s["key"]), run("gated_delta", **s))
+
+
+def test_rwkv7_with_one_gate_is_gated_delta(streams):
+    """diag(w) = gamma I, a = -gamma beta k and b = k, with beta v for its value."""
+    s = streams("gated_delta")
+    gamma, beta = np.exp(s["log_decay"]), s["beta"]
+    rwkv7 = s | {
+        "log_decay": np.repeat(s["log_decay"][..., None], s["key"].shape[-1], axis=-1),
+        "erase_key": (gamma * beta)[..., None] * s["key"],
+        "erase_direction": s["key"],
+    }
+    assert_same(run("rwkv7", **rwkv7), run("gated_delta", **s))
+
+
+def test_rwkv7_with_decayed_erase_keys_is_kda(streams):
+    s = streams("kda")
+    rwkv7 = s | {
+        "erase_key": np.exp(s["log_decay"]) * s["beta"][..., None] * s["key"],
+        "erase_direction": s["key"],
+    }
+    assert_same(run("rwkv7", **rwkv7), run("kda", **s))
+
+
+@pytest.mark.parametrize("penalty", [1e-2, 1.0, 30.0])
+def test_mesa_is_ridge_regression(streams, penalty):
+    """Without decay it reads what regression on all pairs so far predicts for the query."""
+    s = streams("mesa", only=("value", "query"), steps=9)
+    readout, _ = run("mesa", **s, log_decay=0.0, ridge=penalty)
+    for trial, t in np.ndindex(readout.shape[:2]):
+        seen = {name: s[name][trial, : t + 1] for name in ("key", "value")}
+        fitted = Ridge(alpha=penalty, fit_intercept=False, solver="svd").fit(*seen.values())
+        assert_close(readout[trial, t], fitted.predict(s["query"][trial, t : t + 1])[0], "float64")
+
+
+def test_mesa_minimises_its_objective(streams):
+    """Weighted least squares: pairs by their strength and age, channels by their ridge."""
+    s = streams("mesa", steps=9)
+    del s["initial_weights"]
+    age = np.cumsum(s["log_decay"][:, ::-1], 1)[:, ::-1] - s["log_decay"]
+    root = np.sqrt(np.exp(age) * s["beta"])[..., None]
+    for trial in range(2):
+        penalty = np.diag(np.sqrt(s["ridge"][trial, -1]))
+        keys = np.vstack([root[trial] * s["key"][trial], penalty])
+        values = np.vstack([root[trial] * s["value"][trial], np.zeros((len(penalty), 3))])
+        fitted = np.linalg.lstsq(keys, values, rcond=None)[0]
+        readout, _ = run("mesa", **{name: x[trial] for name, x in s.items()})
+        assert_close(readout[-1], s["query"][trial, -1] @ fitted, "float64")
+
+
+def test_mesa_under_a_large_ridge_is_mamba2(streams):
+    s = streams("mamba2")
+    del s["initial_weights"]
+    ridge = 1e14
+    assert_close(ridge * run("mesa", **s, ridge=ridge)[0], run("mamba2", **s)[0], "float64")
+
+
+def test_mlstm_of_small_inputs_is_mamba2_with_scaled_keys(streams):
+    """Read-outs are divided only where the normaliser exceeds 1."""
+    s = streams("mamba2")
+    log_beta = np.log(s.pop("beta")) - 9
+    scaled = s | {"key": s["key"] / 2, "beta": np.exp(log_beta)}
+    assert_same(run("mlstm", **with_normaliser(s), log_beta=log_beta), run("mamba2", **scaled))
+
+
+def with_normaliser(streams):
+    return streams | {"initial_normaliser": np.zeros(streams["initial_weights"].shape[:-1])}
+
+
+def test_mlstm_of_large_inputs_reads_an_average(streams):
+    """With positive keys and queries and a normaliser above 1 it reads a mean of values."""
+    s = streams("mlstm", only=("log_decay", "query"))
+    s |= {name: np.abs(s[name]) for name in ("key", "query")}
+    value = np.broadcast_to([1.0, -2.0, 0.5], (*s["key"].shape[:-1], 3))
+    assert_close(run("mlstm", **s, value=value, log_beta=20.0)[0], value, "float64")
 
 
 def test_delta_product_with_one_substep_is_gated_delta(streams):
@@ -307,7 +382,7 @@ def test_a_passive_flow_can_not_count_parity(rng, rule, strength):
     assert (parity_run(rule, rng.integers(0, 2, 60), strength) > 0).all()
 
 
-@pytest.mark.parametrize("rule", [name for name, r in RULES.items() if not r.terms.normaliser])
+@pytest.mark.parametrize("rule", [name for name, r in RULES.items() if r.terms.companion is None])
 def test_one_call_equals_two_through_the_weights(streams, rule):
     s = streams(rule, steps=7)
     whole = run(rule, **s)

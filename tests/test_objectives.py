@@ -35,11 +35,16 @@ GRADIENT_STEPS = {
     "kda": delta_objective,
     "comba": lambda W, k, v, s: k @ W @ (s["beta"] * (W.T @ s["erase_key"] / 2 - v)),
     "oja": lambda W, k, v, s: s["beta"] / 2 * ((k - W @ v) ** 2).sum(),
+    "mlstm": lambda W, k, v, s: sum_objective(
+        W, k, v, s | {"beta": s["log_beta"].exp()}, k / len(k) ** 0.5
+    ),
     "delta_product": delta_objective,
 }
 OTHER_OBJECTIVES = {
     "gated_delta_2": "gates of single channels make it no gradient of one function",
     "longhorn": "a proximal step: test_longhorn_minimises_its_objective",
+    "rwkv7": "of no one function: test_rwkv7_with_one_gate_is_gated_delta",
+    "mesa": "minimised by what it reads with: test_mesa_is_ridge_regression",
     "efla": "a flow: test_efla_is_the_flow_of_the_delta_rule",
 }
 
@@ -54,10 +59,17 @@ def one_step(rule, rng):
     operands = random_tensors(rule, rng, batch=1, heads=1, steps=1, substeps=1)
     if rule == "comba":
         operands["erase_key"] = operands["k"]
-    after = scan(rule, **operands)[1][0, 0, :, : operands["v"].shape[-1]]
-    W = operands.pop("initial_state")[0, 0, :, : after.shape[1]]
+    post = operands["v"].shape[-1]
+    after = weights_of(rule, scan(rule, **operands)[1][0, 0], post)
+    W = weights_of(rule, operands.pop("initial_state")[0, 0], post)
     row = {name: x[0, 0, 0] for name, x in operands.items()}
     return W, after, row.pop("k"), row.pop("v"), row
+
+
+def weights_of(rule, state, post):
+    """The true weights in a state."""
+    scale = state[:, -1:].exp() if RULES[rule].terms.write == "exponential" else 1.0
+    return scale * state[:, :post]
 
 
 @pytest.mark.parametrize("rule", GRADIENT_STEPS)

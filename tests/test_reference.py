@@ -19,8 +19,9 @@ def test_reference_follows_the_textbook(rule, rng):
     streams = random_streams(rule, rng, leading=(2, 3), steps=7, pre=5, post=3, substeps=3)
     start = rng.standard_normal((2, 3, 5, 3))
     state = {"initial_weights": start}
-    if RULES[rule].terms.normaliser:
-        state["initial_normaliser"] = np.zeros((2, 3, 5))
+    empty = {"normaliser": np.zeros((2, 3, 5)), "gram": np.zeros((2, 3, 5, 5))}
+    if companion := RULES[rule].terms.companion:
+        state[f"initial_{companion}"] = empty[companion]
     run = reference.execute(program.make(rule, **streams, **state), weights="all")
     for trial, head in np.ndindex(2, 3):
         here = {name: x[trial, head] for name, x in streams.items()}
@@ -38,8 +39,8 @@ def test_a_run_goes_on_from_its_record(rule, rng):
     halves = [{name: x[:, part] for name, x in streams.items()} for part in (np.s_[:3], np.s_[3:])]
     first = reference.execute(program.make(rule, **halves[0]))
     state = {"initial_weights": first.weights.isel(snapshot=-1)}
-    if "normaliser" in first:
-        state["initial_normaliser"] = first.normaliser.isel(snapshot=-1)
+    if companion := RULES[rule].terms.companion:
+        state[f"initial_{companion}"] = first[companion].isel(snapshot=-1)
     second = reference.execute(program.make(rule, **halves[1], **state))
     assert_close(second.readout, whole.readout[:, 3:], "float64")
     assert_close(second.weights, whole.weights, "float64")
@@ -58,9 +59,14 @@ def test_readout_reads_the_weights_that_the_record_keeps(rule, rng):
     query = run["query"].values
     if RULES[rule].terms.feature == "elu_plus_one":
         query = np.where(query > 0, query + 1, np.exp(query))
+    if "ridge" in run:
+        matrix = run.gram.values + run.ridge.values[..., None] * np.eye(query.shape[-1])
+        query = np.linalg.solve(matrix, query[..., None])[..., 0]
     read = np.einsum("btkv,btk->btv", run.weights, query)
-    if RULES[rule].terms.normaliser:
-        read = read / np.einsum("btk,btk->bt", run.normaliser, query)[..., None]
+    if "normaliser" in run:
+        n = np.einsum("btk,btk->bt", run.normaliser, query)[..., None]
+        bounded = RULES[rule].terms.normaliser == "bounded"
+        read = read / (np.maximum(np.abs(n), 1) if bounded else n)
     assert_close(run.readout, read, "float64")
 
 

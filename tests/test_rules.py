@@ -35,11 +35,19 @@ def test_a_rule_says_all_there_is_to_say(rule):
 def test_an_equation_shows_the_terms_that_the_rule_has(rule):
     terms, equation = rule.terms, rule.equation
     assert ("alpha" in equation or "gamma" in equation) == (terms.decay != "none")
-    assert ("diag" in equation) == (terms.decay == "channel")
-    assert ("phi" in equation) == (terms.feature != "identity")
-    assert ("z" in equation) == terms.normaliser
+    assert ("diag(alpha" in equation) == (terms.decay == "channel")
+    assert ("phi" in equation) == (terms.feature == "elu_plus_one")
+    assert ("sqrt(K)" in equation) == (terms.feature == "scaled")
+    assert ("z" in equation) == (terms.normaliser != "none")
+    assert ("max(|z" in equation) == (terms.normaliser == "bounded")
     assert ("erase" in equation) == (terms.erase == "gate")
-    assert (" p^T" in equation) == (terms.erase == "erase_key")
+    assert ("p^T" in equation) == (terms.erase in {"erase_key", "direction"})
+    assert ("- r (" in equation) == (terms.erase == "direction")
+    assert ("W~" in equation) == (
+        terms.erase != "none" and terms.decay != "none" and terms.reads == "decayed"
+    )
+    assert ("exp(log_beta)" in equation) == (terms.write == "exponential")
+    assert ("ridge" in equation) == (terms.readout == "ridge")
     assert "beta" in equation
 
 
@@ -66,11 +74,13 @@ def test_every_choice_of_terms_is_taken_by_a_rule_or_the_plainest():
             values.add(getattr(rule.terms, name))
     assert taken == {
         "decay": {"none", "scalar", "channel"},
-        "write": {"scalar", "channel"},
-        "erase": {"none", "key", "gate", "erase_key"},
+        "write": {"scalar", "channel", "exponential"},
+        "erase": {"none", "key", "gate", "erase_key", "direction"},
+        "reads": {"decayed", "undecayed"},
         "solve": {"explicit", "implicit", "flow"},
-        "feature": {"identity", "elu_plus_one"},
-        "normaliser": {True, False},
+        "feature": {"identity", "scaled", "elu_plus_one"},
+        "normaliser": {"none", "sum", "bounded"},
+        "readout": {"weights", "ridge"},
         "transposed": {True, False},
         "substeps": {True, False},
     }

@@ -83,10 +83,8 @@ def test_programs_every_rule_with_rates(rule, tmp_path):
     form = normal_form(given.rule, given.streams, xp=np, time_axis=1, writes_per_step=writes)
     shown = np.repeat(episode.writes.values, writes)
     asked = episode.scored.values[0]
-    if given.rule.terms.transposed:
-        rates, values = given.streams["key"], given.streams["value"]
-    else:
-        rates, values = form.key, given.streams["value"]
+    featured = given.rule.terms.feature == "elu_plus_one"
+    rates, values = form.key if featured else given.streams["key"], given.streams["value"]
     norms = np.linalg.norm(rates[:, shown], axis=-1)
     assert (rates >= 0).all() and (form.query >= 0).all()
     rounding = TOLERANCES["float64"].value
@@ -94,7 +92,7 @@ def test_programs_every_rule_with_rates(rule, tmp_path):
     np.testing.assert_allclose(norms, 1, atol=silent)
     np.testing.assert_allclose(np.linalg.norm(form.query[:, asked], axis=-1), 1, atol=silent)
     np.testing.assert_allclose(np.linalg.norm(values[:, shown], axis=-1), 1, atol=rounding)
-    for name in ("key", "value", "beta"):
+    for name in {"key", "value", "beta"} & set(given.streams):
         assert (given.streams[name][:, ~shown] == 0).all()
     assert (given.streams["query"][:, ~asked] == 0).all()
     if form.erase is not None:

@@ -143,6 +143,36 @@ def delta_product(W, key, value, query, beta, log_decay):
         yield W.T @ query[t], W
 
 
+def mlstm(W, key, value, query, log_beta, log_decay):
+    """C_t = f_t C_{t-1} + i_t v_t k_t^T, n_t = f_t n_{t-1} + i_t k_t, without a stabiliser."""
+    C, n = W.T, np.zeros(len(W))
+    for x, v, q, log_i, log_f in zip(key, value, query, log_beta, log_decay, strict=True):
+        k = x / np.sqrt(len(x))
+        f, i = np.exp(log_f), np.exp(log_i)
+        C = f * C + i * np.outer(v, k)
+        n = f * n + i * k
+        yield C @ q / max(abs(n @ q), 1), C.T
+
+
+def rwkv7(W, key, value, query, beta, log_decay, erase_key, erase_direction):
+    """S_t = S_{t-1} (diag(w_t) + a_t b_t^T) + v_t k_t^T, with a = -erase_key."""
+    S = W.T
+    for t in range(len(key)):
+        a, b = -erase_key[t], erase_direction[t]
+        S = S @ (np.diag(np.exp(log_decay[t])) + np.outer(a, b))
+        S = S + np.outer(beta[t] * value[t], key[t])
+        yield S @ query[t], S.T
+
+
+def mesa(W, key, value, query, beta, log_decay, ridge):
+    """G_t = gamma G + beta v k^T, H_t = gamma H + beta k k^T, o_t = G_t (H_t + Lambda)^-1 q_t."""
+    G, H = W.T, np.zeros((len(W), len(W)))
+    for k, v, q, b, log_g, r in zip(key, value, query, beta, log_decay, ridge, strict=True):
+        G = np.exp(log_g) * G + b * np.outer(v, k)
+        H = np.exp(log_g) * H + b * np.outer(k, k)
+        yield G @ np.linalg.inv(H + np.diag(r)) @ q, G.T
+
+
 TEXTBOOK = {
     rule.__name__: rule
     for rule in (
@@ -159,6 +189,9 @@ TEXTBOOK = {
         longhorn,
         efla,
         oja,
+        mlstm,
+        rwkv7,
+        mesa,
         delta_product,
     )
 }

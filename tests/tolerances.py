@@ -20,6 +20,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "float64": Bound(1e-12, "a few thousand roundings of 1.1e-16, in any order of summation"),
         "float32": Bound(1e-5, "a hundred roundings of 6e-8 that don't cancel"),
         "gradient float32": Bound(1e-5, "the backward pass rounds as the forward pass does"),
+        "least squares float32": Bound(2e-3, "roundings of 6e-8 times a condition of 1e4"),
         "bfloat16": Bound(1e-2, "three roundings of 3.9e-3 on the way in and out"),
         "tf32": Bound(1e-3, "products of 11 significant bits: two roundings of 4.9e-4"),
         "ode": Bound(1e-9, "the adaptive solver is asked for 1e-11 a step"),
