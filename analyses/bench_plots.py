@@ -21,7 +21,9 @@ COLOURS: Mapping[str, str] = MappingProxyType(
         "kda": "#0072B2",
     }
 )
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS: Mapping[str, str] = MappingProxyType(
+    dict(zip(COLOURS, ("o", "s", "^", "D", "v", "P"), strict=True))
+)
 LINES: Mapping[str, str] = MappingProxyType({"chunked": "-", "recurrent": "--"})
 FAINT = "#888888"
 LABELS: Mapping[str, tuple[str, float]] = MappingProxyType(
@@ -43,13 +45,12 @@ def scaling(points: pd.DataFrame, quantity: str, ax: Axes) -> Axes:
     """
     name, unit = LABELS[quantity]
     shown = points[points[quantity] > 0]
-    rules = list(dict.fromkeys(points.rule))
     for (rule, backend), line in shown.groupby(["rule", "backend"], sort=False):
         ax.plot(
             line["size"],
             unit * line[quantity],
             linestyle=LINES.get(backend, ":"),
-            marker=MARKERS[rules.index(rule) % len(MARKERS)],
+            marker=MARKERS.get(rule, "x"),
             color=COLOURS.get(rule, FAINT),
             markersize=4,
             linewidth=1.2,
@@ -85,7 +86,8 @@ def scaling_figure(points: pd.DataFrame) -> Figure:
             if chosen.empty:
                 ax.set_axis_off()
                 continue
-            scaling(chosen, quantity, ax).set_title(direction, fontsize=9)
+            fixed = " ".join(f"{n} {chosen[n].iloc[0]}" for n in "BTHKV" if n != axis)
+            scaling(chosen, quantity, ax).set_title(f"{direction}, {fixed}", fontsize=9)
     labelled = {
         label: handle
         for ax in figure.axes
@@ -94,6 +96,11 @@ def scaling_figure(points: pd.DataFrame) -> Figure:
     linear = labelled.pop("linear", None)
     labelled |= {} if linear is None else {"linear": linear}
     figure.legend(
-        labelled.values(), labelled.keys(), loc="outside lower center", ncols=6, frameon=False
+        labelled.values(),
+        labelled.keys(),
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+        fontsize=9,
     )
     return figure

@@ -23,6 +23,7 @@ from fwbio.errors import FwbioError
 Axis = Literal["T", "B"]
 
 STEPS = tuple(2**n for n in range(8, 17))
+QUICK_STEPS = (64, 128, 256, 512)
 TRIALS = tuple(4**n for n in range(7))
 LONGEST = 1.0  # seconds of a run, after which a sweep goes to no larger size
 EFFORT = Effort(seconds=1.0, least=3, most=15)
@@ -44,8 +45,9 @@ class Sweep:
 
     def sizes(self, *, quick: bool = False) -> tuple[int, ...]:
         """The sizes of the axis; if it is to be quick, four small ones."""
-        sizes = STEPS if self.axis == "T" else TRIALS
-        return tuple(n // 4 or 1 for n in sizes[:4]) if quick else sizes
+        if quick:
+            return QUICK_STEPS if self.axis == "T" else TRIALS[:4]
+        return STEPS if self.axis == "T" else TRIALS
 
     def row(self, size: int) -> Row:
         """The row of one size."""

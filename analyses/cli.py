@@ -279,7 +279,7 @@ def bench_group(context: click.Context) -> None:
     type=click.Choice([*DEVICES, "all"]),
     help="Which rows: for a CPU, for a GPU, or both.",
 )
-@_several("--backend", BACKENDS, (), "Backends; in rows the fast ones unless named")
+@_several("--backend", BACKENDS, (), "Backends; as scan chooses unless named")
 @click.option("--threads", default=2, show_default=True, help="Threads of torch.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the tensors.")
 @click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")

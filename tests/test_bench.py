@@ -406,6 +406,7 @@ def test_the_figure_names_its_units():
             "backend": backend,
             "axis": axis,
             "direction": "forward",
+            **SMALL,
             "size": size,
             "seconds": 1e-6 * size,
             "extra_bytes": 2**10 * size,
@@ -417,6 +418,7 @@ def test_the_figure_names_its_units():
     labels = [(ax.get_xlabel(), ax.get_ylabel().split("\n")[-1]) for ax in figure.axes]
     memory = "and results (MiB)"
     assert labels == [("steps", "time (ms)"), ("trials", "time (ms)"), ("steps", memory)]
+    assert figure.axes[1].get_title() == "forward, T 128 H 2 K 16 V 16"
     lines = figure.axes[0].lines
     assert_close(lines[0].get_ydata(), 1e-3 * np.array([1, 2, 4]), "float64")
     assert len({(line.get_color(), line.get_linestyle()) for line in lines[:-1]}) == 12
