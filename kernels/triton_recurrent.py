@@ -21,13 +21,16 @@ products of rows only. With a_t = sum over columns of W_t F_t,
 
 where no term holds what its own step writes and reads, so that each is as small as the decay makes
 c. Undecayed, F stands for D_{t+1} G_{t+1} alone and p_{t+1} (W~_t du_{t+1}) takes the place of
--p_t dp_t, for the same reason. At the anchors, a is computed anew from both states on the way back,
-lest roundings add up. So c is off by roundings of the c of its neighbours: where one step forgets
-far more than those around it, that is more than roundings of its own.
+-p_t dp_t, for the same reason. At the anchors, the last before the last write, a is computed from
+both states on the way back. What the writes between two anchors make of it on the way forth misses
+that by their roundings, and the gap is spread over them, which brings the error down to that of
+direct sums. Only where one write forgets far more than its neighbours is c smaller than their
+roundings, and these are its error.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise, product
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -48,7 +51,9 @@ from fwbio.kernels.triton_common import (
     span,
 )
 
-ANCHOR = 16  # more, and the roundings of that many changes of c would outweigh those of a sum
+# Writes between two anchors, powers of two: with 64 the roundings of c begin to outweigh those of a
+# direct sum. A program has as many c in its registers, with a decay by channel a row of each.
+ANCHORS: Mapping[Decay, int] = MappingProxyType({"none": 32, "scalar": 32, "channel": 16})
 NARROWEST = 4
 
 
@@ -149,6 +154,12 @@ def _step(
     return q, k, v, s, p, g
 
 
+@triton.jit
+def _anchored(m, last, ANCHOR: tl.constexpr):
+    """Whether the state before write m is kept: at multiples, and before the last write."""
+    return ((m % ANCHOR == 0) | (m == last - 1)) & (m > 0) & (m < last)
+
+
 @triton.jit(do_not_specialize=["steps", "keep_every", "kept_steps"])
 def _forward(
     query,
@@ -223,8 +234,8 @@ def _forward(
             own_write = ((first * WRITES + m) * heads + head) * V
             tl.store(write + own_write + columns[None, :], u, mask=(columns < V)[None, :])
         if anchors is not None:
-            if ((m + 1) % ANCHOR == 0) & (m + 1 < last):
-                row = first * WRITES // ANCHOR + (m + 1) // ANCHOR - 1
+            if _anchored(m + 1, last, ANCHOR):
+                row = first * WRITES // ANCHOR + sequence + m // ANCHOR
                 tl.store(anchors + (row * heads + head) * K * V + tile, W, mask=within)
         q, k, v, s, p, g = next_q, next_k, next_v, next_s, next_p, next_g
     tl.store(final + own_state + tile, W, mask=within)
@@ -292,7 +303,36 @@ def _left(
     return du, Fu
 
 
-@triton.jit(do_not_specialize=["times", "steps", "keep_every", "kept_steps"])
+@triton.jit
+def _settle(
+    dlog_decay,
+    c,
+    gap,
+    own,
+    start,
+    end,
+    heads,
+    rows,
+    K: tl.constexpr,
+    DECAY: tl.constexpr,
+    ANCHOR: tl.constexpr,
+):
+    """Store c from start to end after an anchor, the gap found at the end spread over it."""
+    since = tl.arange(0, ANCHOR)
+    share = since.to(c.dtype) / tl.maximum(end, 1).to(c.dtype)
+    number = own + since * heads
+    if DECAY == "channel":
+        settled = c + share[:, None] * gap[None, :]
+        place = number[:, None] * K + rows[None, :]
+        mask = ((since >= start) & (since < end))[:, None] & (rows < K)[None, :]
+    else:
+        settled = c + share * tl.sum(gap, axis=0)
+        place = number
+        mask = (since >= start) & (since < end)
+    tl.store(dlog_decay + place, settled.to(dlog_decay.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["times", "anchor_rows", "steps", "keep_every", "kept_steps"])
 def _backward(
     query,
     key,
@@ -318,6 +358,7 @@ def _backward(
     later,
     overlap,
     times,
+    anchor_rows,
     steps,
     heads,
     keep_every,
@@ -350,20 +391,22 @@ def _backward(
     tile = rows[:, None] * V + columns[None, :]
     within = (rows < K)[:, None] & (columns < V)[None, :]
     part = (program % BLOCKS).to(tl.int64) * times * heads
-    anchor_part = (program % BLOCKS).to(tl.int64) * (times * WRITES // ANCHOR)
+    anchor_part = (program % BLOCKS).to(tl.int64) * anchor_rows
 
     first, steps = span(packing, sequence, steps)
     last = steps * WRITES
     own_state = (sequence * heads + head) * K * V
     first_kept_row = first_kept(packing, sequence, kept_steps)
-    first_anchor = first * WRITES // ANCHOR
+    first_anchor = first * WRITES // ANCHOR + sequence
 
     LATE: tl.constexpr = UNDECAYED and ERASES and DECAYS
     p_after = tl.zeros([ROWS], DTYPE)
     du_after = tl.zeros([COLUMNS], DTYPE)
-    F = tl.zeros([ROWS, COLUMNS], DTYPE)
     if dfinal is not None:
         F = tl.load(dfinal + own_state + tile, mask=within, other=0.0)
+    else:  # zeros, by a load of nothing so that threads have F as they have W
+        nothing = within & (tile < tl.where(last < 0, K * V, 0))
+        F = tl.load(state + own_state + tile, mask=nothing, other=0.0)
     q, k, v, s, p, g, u, out = _step_back(
         query, key, None, strength, erase, log_decay, write, dy, first, last - 1, last > 0, heads,
         head, rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
@@ -376,8 +419,8 @@ def _backward(
             head, rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
         )  # fmt: skip
         if anchors is not None:
-            if ((m + 1) % ANCHOR == 0) & (m + 1 < last):
-                row = (first_anchor + (m + 1) // ANCHOR - 1) * heads + head
+            if _anchored(m + 1, last, ANCHOR):
+                row = (first_anchor + m // ANCHOR) * heads + head
                 W = tl.load(anchors + row * K * V + tile, mask=within, other=0.0)
                 own = (anchor_part * heads + row) * K
                 tl.store(overlap + own + rows, tl.sum(W * F, axis=1), mask=rows < K)
@@ -407,12 +450,19 @@ def _backward(
             G = tl.fma(p[:, None], -du[None, :], G)
         F = _decayed(G, g, DECAY)
         q, k, s, p, g, u, out = next_q, next_k, next_s, next_p, next_g, next_u, next_out
-    initial = tl.fma(p_after[:, None], -du_after[None, :], F) if LATE else F
+    initial = F
+    if LATE:
+        initial = tl.fma(p_after[:, None], -du_after[None, :], F)
     tl.store(dstate + own_state + tile, initial, mask=within)
 
     tl.debug_barrier()  # what was left on the way back is now there to be read by every thread
     W = tl.load(state + own_state + tile, mask=within, other=0.0)
     a = tl.sum(W * F, axis=1)
+    recent = tl.arange(0, ANCHOR)
+    if DECAY == "channel":
+        recent_c = tl.zeros([ANCHOR, ROWS], DTYPE)
+    elif DECAY == "scalar":
+        recent_c = tl.zeros([ANCHOR], DTYPE)
     q, k, v, s, p, g, u, out = _step_back(
         query, key, value, strength, erase, log_decay, write, dy, first, 0, last > 0, heads, head,
         rows, columns, K, V, WRITES, DECAY, TIED, DTYPE,
@@ -431,13 +481,30 @@ def _backward(
             WRITES, DTYPE,
         )  # fmt: skip
         if anchors is not None:
-            if (m % ANCHOR == 0) & (m > 0):
-                row = (first_anchor + m // ANCHOR - 1) * heads + head
+            if _anchored(m, last, ANCHOR):
+                row = (first_anchor + (m - 1) // ANCHOR) * heads + head
                 own = (anchor_part * heads + row) * K
-                a = tl.load(overlap + own + rows, mask=rows < K, other=0.0)
-        c = a
-        if DECAYS:
-            c = tl.where(exponential(g) == 0.0, 0.0, a)
+                exact = tl.load(overlap + own + rows, mask=rows < K, other=0.0)
+                begun = (m - 1) // ANCHOR * ANCHOR
+                own = part * WRITES + (first * WRITES + begun) * heads + head
+                _settle(
+                    dlog_decay,
+                    recent_c,
+                    exact - a,
+                    own,
+                    0,
+                    m - begun,
+                    heads,
+                    rows,
+                    K,
+                    DECAY,
+                    ANCHOR,
+                )
+                a = exact
+        if DECAY == "channel":
+            recent_c = tl.where((recent == m % ANCHOR)[:, None], a[None, :], recent_c)
+        elif DECAY == "scalar":
+            recent_c = tl.where(recent == m % ANCHOR, tl.sum(a, axis=0), recent_c)
         decayed = _decayed(W, g, DECAY)
         W_before = W
         W = tl.fma(k[:, None], u[None, :], decayed)
@@ -474,17 +541,27 @@ def _backward(
         if dstrength is not None:
             own_number = part * WRITES + index
             tl.store(dstrength + own_number, ds.to(dstrength.dtype.element_ty))
-        if DECAY == "channel":
-            tl.store(dlog_decay + own + rows, c.to(dlog_decay.dtype.element_ty), mask=rows < K)
-        elif DECAY == "scalar":
-            own_number = part * WRITES + index
-            own_c = tl.sum(c, axis=0).to(dlog_decay.dtype.element_ty)
-            tl.store(dlog_decay + own_number, own_c)
-        a = c - change
+        a -= change
         q, k, v, s, p, g, u, out = (
             next_q, next_k, next_v, next_s, next_p, next_g, next_u, next_out
         )  # fmt: skip
         du, Fu = next_du, next_Fu
+    if DECAYS:
+        begun = tl.maximum(last - 1, 0) // ANCHOR * ANCHOR
+        own = part * WRITES + (first * WRITES + begun) * heads + head
+        _settle(
+            dlog_decay,
+            recent_c,
+            tl.zeros([ROWS], DTYPE),
+            own,
+            last - 1 - begun,
+            last - begun,
+            heads,
+            rows,
+            K,
+            DECAY,
+            ANCHOR,
+        )
 
 
 def tile(K: int, V: int, programs: int, dtype: torch.dtype, table: Mapping[int, Tiles]) -> Tile:
@@ -539,7 +616,7 @@ def _launch(
         "DECAY": recurrence.decays,
         "TIED": recurrence.tied,
         "UNDECAYED": recurrence.undecayed,
-        "ANCHOR": ANCHOR,
+        "ANCHOR": ANCHORS[recurrence.decays],
     }
     programs = _blocks(state, table) * heads * sequences
     dense = tuple(x.contiguous() if isinstance(x, Tensor) else x for x in arguments)
@@ -599,6 +676,7 @@ def _backward_launch(
         state.new_empty(blocks, *recurrence.key.shape) if decays or recurrence.tied else None,
         None if anchors is None else state.new_empty(blocks, *anchors.shape[:3]),
         batch * steps,
+        saved[1].shape[0],
         steps,
         heads,
         keep_every,
@@ -678,7 +756,10 @@ def _results(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The operator's results, not yet filled in."""
     batch, times = key.shape[:2]
-    anchors = batch * times // ANCHOR if save and log_decay is not None else 0
+    decay = _recurrence(
+        (query, key, value, strength, erase, log_decay), tied, undecayed, writes
+    ).decays
+    anchors = batch * times // ANCHORS[decay] + state.shape[0] if save and decay != "none" else 0
     return (
         query.new_empty(*query.shape[:3], value.shape[-1]),
         state.new_empty(state.shape),
@@ -901,7 +982,7 @@ def compilations() -> Iterator[Compilation]:
 
 def _shapes(K: int, variant: _Variant, programs: int) -> tuple[Recurrence, Tensor, Tensor | None]:
     """Operands without numbers, a state as wide as high, and where packed sequences end."""
-    dtype, times = variant.dtype, 4 * ANCHOR
+    dtype, times = variant.dtype, 64
     rows = times * variant.writes
     batch = 1 if variant.packed else programs
     key = torch.empty(batch, rows, 1, K, dtype=dtype, device="meta")
