@@ -1,14 +1,13 @@
 """The entry: any rule of the table over tensors, by the backend asked for."""
 
-from collections.abc import Mapping
+import functools
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fwbio.errors import FwbioError
+from fwbio.errors import FwbioError, unknown_name
 from fwbio.kernels import chunked, lowering, recurrent
 from fwbio.kernels.recurrence import Run, state_dtype
 from fwbio.kernels.support import chosen
@@ -18,9 +17,7 @@ from fwbio.rules import resolve
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
-_RUN: Mapping[str, Run] = MappingProxyType(
-    {"recurrent": recurrent.run, "chunked": chunked.run}
-)
+PRECISIONS = ("ieee", "tf32", "tf32x3")
 
 
 def scan(
@@ -37,6 +34,7 @@ def scan(
     cu_seqlens: Tensor | None = None,
     return_states: int | None = None,
     backend: str = "auto",
+    precision: str | None = None,
     **streams: Tensor,
 ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
     """Run a fast-weight rule over sequences, differentiably.
@@ -68,7 +66,12 @@ def scan(
         cu_seqlens: [N + 1] ends of N sequences packed along T, from 0 to T, with B = 1; states
             then have N in place of B.
         return_states: s, to have the states after every s-th step as well.
-        backend: "recurrent", or "auto" to choose by shape and device.
+        backend: "recurrent" (step by step), "chunked" (torch), "triton_recurrent" (state in
+            registers), "triton_chunked", "triton" for either of these, or "auto": by device and
+            shape, as `fwbio.kernels.support.TABLE` says. Without a GPU Triton's run on its
+            interpreter, for tests, where TRITON_INTERPRET=1 is set before Python starts.
+        precision: of float32 products on a GPU's tensor cores ("triton_chunked"): "ieee" unless
+            told, "tf32" or "tf32x3". All other backends have true float32 products.
         **streams: further streams that the rule declares: `erase_key`, `erase_direction` and
             `ridge` (above 0) [B, T, H, K], `log_beta` [B, T, H].
 
@@ -79,11 +82,10 @@ def scan(
         for a rule with a ridge.
 
     Raises:
-        FwbioError: an unknown rule, backend or stream, a stream that the rule lacks or needs, or
-            tensors that disagree in shape, dtype or device.
+        FwbioError: an unknown rule, backend or stream, a stream that the rule lacks or needs,
+            tensors that disagree in shape, dtype or device, or that the backend can't take.
     """
     rule = resolve(rule)
-    run = _RUN[chosen(backend)]
     gates: dict[str, Any] = {"log_decay": log_decay, "beta": beta, "erase": erase, **streams}
     gates = {name: x for name, x in gates.items() if x is not None}
     check_streams(rule, set(gates))
@@ -101,12 +103,47 @@ def scan(
         )
     ends = _ends(cu_seqlens, q)
     state = _initial_state(rule, initial_state, q, v, len(ends) - 1 if ends else q.shape[0])
+    longest = max(end - start for start, end in pairwise(ends)) if ends else q.shape[1]
+    ran = chosen(
+        backend,
+        device=q.device.type,
+        stretch=min(longest, return_states or longest),
+        heads=state.shape[0] * state.shape[1],
+    )
+    run = _runner(ran, precision)
     with torch.autocast(q.device.type, enabled=False):
         y, state, kept = lowering.execute(
             rule, laid_out, state, run, writes=writes, keep_every=return_states, ends=ends
         )
         y = y if scale == 1 else scale * y
     return (y, state) if kept is None else (y, state, kept)
+
+
+def _runner(backend: str, precision: str | None) -> Run:
+    """The function behind a backend; Triton is loaded here, not before."""
+    if precision is not None and precision not in PRECISIONS:
+        raise unknown_name(precision, PRECISIONS, kind="precision", where="precision")
+    if precision not in (None, "ieee") and backend != "triton_chunked":
+        raise FwbioError(
+            f"the backend {backend!r} has no {precision} products",
+            where="precision",
+            mend='leave it out, or give backend="triton_chunked"',
+        )
+    if backend == "recurrent":
+        return recurrent.run
+    if backend == "chunked":
+        return chunked.run
+    try:
+        from fwbio.kernels import triton_chunked, triton_recurrent
+    except ImportError as error:
+        raise FwbioError(
+            f"Triton can't be loaded ({error})",
+            where="backend",
+            mend='install triton, or give backend="chunked"',
+        ) from error
+    if backend == "triton_recurrent":
+        return triton_recurrent.run
+    return functools.partial(triton_chunked.run, precision=precision)
 
 
 def _check_shapes(rule: Rule, q: Tensor, k: Tensor, v: Tensor) -> int:

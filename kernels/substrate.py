@@ -57,7 +57,13 @@ def execute(
         ) from error
     given = operands(program)
     kept = snapshot_steps(weights, given.steps)
-    ran = chosen(backend)
+    every = None if weights == "last" else 1 if weights == "all" else int(weights)
+    ran = chosen(
+        backend,
+        device=torch.device(device).type,
+        stretch=min(given.steps, every or given.steps),
+        heads=math.prod(given.shape),
+    )
     place = {"dtype": getattr(torch, dtype), "device": device}
 
     def tensor(x: np.ndarray) -> torch.Tensor:
@@ -68,7 +74,6 @@ def execute(
     initial = None
     if given.initial is not None:
         initial = tensor(_scaled(given.initial, given.rule)).transpose(1, 2)
-    every = None if weights == "last" else 1 if weights == "all" else int(weights)
     with torch.no_grad():
         y, state, *states = scan(
             given.rule,
