@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 
 class Bound(NamedTuple):
@@ -30,6 +31,8 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         ),
         "gate edge": Bound(1e-5, "a step function of time, met by solver steps of at most 0.1 ms"),
         "turnover steps": Bound(1e-6, "turnover is summed over 200 steps of a gap"),
+        # rounding error, in units of that of the same run step by step: at most
+        "times the rounding": Bound(2.0, "as many roundings, and those between two anchors"),
         # orders of convergence: distance at most
         "order": Bound(0.05, "the next order's term is some percent of the first's"),
         # agreement of read-outs, Pearson's r: at least
@@ -46,12 +49,18 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
 
 def relative_error(actual, expected):
     """The largest deviation, in units of the largest expected magnitude."""
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    actual, expected = _float64(actual), _float64(expected)
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
     if actual.size == 0:
         return 0.0
     scale = np.abs(expected).max()
     return float(np.abs(actual - expected).max() / (scale if scale > 0 else 1.0))
+
+
+def _float64(x):
+    return (
+        x.detach().double().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x, float)
+    )
 
 
 def assert_close(actual, expected, tolerance):
