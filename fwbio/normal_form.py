@@ -10,7 +10,7 @@ kernels share one account of every rule.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -61,12 +61,12 @@ class NormalForm:
     ridge: Array
     writes_per_step: int
 
-    @cached_property
+    @property
     def write(self) -> Array:
         """u, what is added, (.., time, column)."""
         return self.value if self.strength is None else self.strength * self.value
 
-    @cached_property
+    @property
     def erase(self) -> Array | None:
         """p, how the prediction is read, (.., time, row), or None."""
         if not self.tied:

@@ -40,15 +40,16 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
         state[:] = np.swapaxes(given.initial, -1, -2) if form.transposed else given.initial
     drawn = np.empty((*given.shape, given.steps, state.shape[-2 if form.transposed else -1]))
     snapshots = np.empty((*given.shape, len(kept), *state.shape[-2:]))
+    added, erase = form.write, form.erase
     for step in range(given.steps):
         for t in range(step * form.writes_per_step, (step + 1) * form.writes_per_step):
             before = state
             if form.log_decay is not None:
                 state = np.exp(form.log_decay[..., t, :, None]) * state
-            write = form.write[..., t, :]
-            if form.erase is not None:
+            write = added[..., t, :]
+            if erase is not None:
                 read = before if form.undecayed else state
-                write = write - np.einsum("...k,...kv->...v", form.erase[..., t, :], read)
+                write = write - np.einsum("...k,...kv->...v", erase[..., t, :], read)
             state = state + form.key[..., t, :, None] * write[..., None, :]
         through = np.swapaxes(state, -1, -2) if form.transposed else state
         drawn[..., step, :] = np.einsum("...kv,...k->...v", through, _query(form, step, state))

@@ -213,10 +213,10 @@ def _ridge(
     gram = state[..., post:]
     gram = (gram + gram.transpose(-1, -2)) / 2
     moments = replace(recurrence, value=recurrence.key)
-    solve = _Solver(moments, gram, ridge, run, ends)
-    x = solve(recurrence.query)
+    solver = _Solver(moments, gram, ridge, run, ends)
+    x = solver.solution(recurrence.query)
     products, gram, grams = run(replace(moments, query=x), gram, keep_every, ends)
-    x = _Implied.apply(x, recurrence.query - products - ridge * x, solve)
+    x = _Implied.apply(x, recurrence.query - products - ridge * x, solver)
     sums = replace(recurrence, query=x, value=recurrence.value[..., :post])
     y, final, kept = run(sums, state[..., :post], keep_every, ends)
     final = torch.cat([final, gram], -1)
@@ -270,8 +270,12 @@ class _Solver:
         read, _, _ = self._run(replace(self._moments, query=x), self._gram, None, self._ends)
         return read + self._ridge * x
 
-    @torch.no_grad()
-    def __call__(self, b: Tensor) -> Tensor:
+    def solution(self, b: Tensor) -> Tensor:
+        """The solutions [B, T, H, K] of right sides b [B, T, H, K], without a graph."""
+        with torch.no_grad():
+            return self._iterated(b)
+
+    def _iterated(self, b: Tensor) -> Tensor:
         size = b.abs().amax(-1, keepdim=True)
         size = torch.where(size > 0, size, 1.0)
         residual = b / size
@@ -299,11 +303,11 @@ class _Implied(torch.autograd.Function):
     """x as a function of the residual that it makes vanish: dx = (H + diag(ridge))^-1 dresidual."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Tensor, solve: _Solver) -> Tensor:
-        ctx.solve = solve
+    def forward(ctx: Any, x: Tensor, residual: Tensor, solver: _Solver) -> Tensor:
+        ctx.solver = solver
         return x.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
-        return None, ctx.solve(grad), None
+        return None, ctx.solver.solution(grad), None

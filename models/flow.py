@@ -218,13 +218,14 @@ def _drives(
     writing = _writing(form)
     predict = np.zeros_like(form.key)
     share = np.ones((n, writes))
-    if form.erase is not None:
+    write, erase = form.write, form.erase
+    if erase is not None:
         squared = (form.key**2).sum(-1)
         share = np.where(overlap > 0, overlap / np.where(squared > 0, squared, 1), 1.0)
-        predict = form.erase / share[..., None]
+        predict = erase / share[..., None]
     plasticity = np.zeros((n, writes))
-    teach = np.zeros(form.write.shape)
-    trace = np.zeros((n, form.write.shape[-1]))
+    teach = np.zeros(write.shape)
+    trace = np.zeros((n, write.shape[-1]))
     calcium = np.zeros(n)
     for phase in phases:
         if phase.kind != "write":
@@ -237,11 +238,11 @@ def _drives(
         y = overlap[:, t]
         x = -np.log1p(-np.minimum(y, erase_limit))
         steady, residual = _integrals(x / window, window, opening, tau)
-        if form.erase is None:
+        if erase is None:
             rate = 1 / (steady - residual)
         else:
             rate = np.where(y > 1e-12, x / np.where(y > 1e-12, y, 1), 1.0) / window
-        target = form.write[:, t] / (rate * share[:, t])[:, None]
+        target = write[:, t] / (rate * share[:, t])[:, None]
         needed = (target - trace * residual[:, None]) / (steady - residual)[:, None]
         teach[:, t] = np.where(on[:, None], needed, 0.0)
         plasticity[:, t] = np.where(on, rate * share[:, t], 0.0)

@@ -9,10 +9,34 @@ from tolerances import assert_close
 
 from fwbio import FwbioError, kernels, program, reference
 from fwbio.kernels import scan
+from fwbio.models.programmer import designed
 from fwbio.normal_form import stabilisers
 from fwbio.rule import Terms
+from fwbio.tasks import TASKS
 
 backends = pytest.mark.parametrize("backend", kernels.BACKENDS)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("rule", ["delta", "linear_attention", "oja", "mlstm", "rwkv7", "mesa"])
+def test_every_lowering_compiles_as_one_graph(rule, rng):
+    """Forward and backward, without a break; mesa then always takes 2 K iterations."""
+    torch.compiler.reset()
+    operands = {n: x.requires_grad_() for n, x in random_tensors(rule, rng, steps=3).items()}
+
+    def read(operands):
+        return scan(rule, **operands, return_states=2, backend="recurrent")
+
+    compiled = torch.compile(read, fullgraph=True, backend="aot_eager")
+    for actual, expected in zip(compiled(operands), read(operands), strict=True):
+        assert_close(actual.detach(), expected.detach(), "float64")
+    leaves = list(operands.values())
+    actual, expected = (
+        torch.autograd.grad(sum(x.sin().sum() for x in run(operands)), leaves)
+        for run in (compiled, read)
+    )
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other, "float64")
 
 
 # The stabiliser of exponential writes
@@ -133,6 +157,12 @@ def test_exponential_writes_need_a_bounded_normaliser():
         Terms(decay="scalar", write="exponential")
     with pytest.raises(FwbioError, match=r"^Terms: exponential writes .* decay='scalar'"):
         Terms(write="exponential", normaliser="bounded")
+
+
+def test_a_strength_without_a_logarithm_is_told():
+    episode = TASKS["random_pairs"](seed=1, trials=1, pairs=2)
+    with pytest.raises(FwbioError, match=r"^designed programmer: the strength 0 has no logarithm"):
+        designed(episode, "mlstm", strength=0.0)
 
 
 # The least squares read
