@@ -429,6 +429,13 @@ def _run_forward(plan: Plan, state: Tensor, kept: Tensor, states: Tensor) -> tup
     return y, _of_sequences(final, plan.layout, False)
 
 
+def _gradient(plan: Plan, x: Tensor | None, parts: int = 0) -> Tensor | None:
+    """A tensor for the gradient of x, in parts that a further axis counts, or whole."""
+    if x is None:
+        return None
+    return plan.empty(*x.shape, parts, dtype=plan.wide) if parts else torch.empty_like(x)
+
+
 def _run_backward(
     plan: Plan, grad_y: Tensor, grad_final: Tensor, grad_kept: Tensor | None, states: Tensor
 ) -> tuple[Tensor | None, ...]:
@@ -460,19 +467,19 @@ def _run_backward(
         grad_states=grad_states,
     )
     pairs = (plan.chunks, plan.heads, plan.tiles.chunk, plan.tiles.chunk)
+    blocks = _padded(plan.query.shape[-1]) // plan.tiles.keys
+    parts = blocks + 1 if plan.tied else 1
     gradients = {
-        name: None if x is None else torch.empty_like(x)
-        for name, x in (
-            ("grad_query", plan.query),
-            ("grad_key", plan.key),
-            ("grad_value", plan.value),
-            ("grad_strength", None if plan.strength is None else plan.strength.to(plan.wide)),
-            ("grad_erase", plan.erase),
-            ("grad_log_decay", plan.log_decay),
-        )
+        "grad_query": _gradient(plan, plan.query),
+        "grad_key": _gradient(plan, plan.key),
+        "grad_value": _gradient(plan, plan.value),
+        "grad_strength": _gradient(plan, plan.strength, parts),
+        "grad_erase": _gradient(plan, plan.erase),
+        "grad_log_decay": _gradient(plan, plan.log_decay, plan.decay == "scalar" and blocks),
     }
     shared = {
         "strength": plan.strength,
+        "log_decay": plan.log_decay,
         "states": states,
         "corrected": plan.empty(*plan.value.shape) if plan.erases else updates,
         "residuals": plan.empty(*plan.value.shape) if plan.erases else grad_corrected,
@@ -489,18 +496,22 @@ def _run_backward(
         updates=updates,
         inverses=ready["inverses"],
         grad_corrected=grad_corrected,
+        PARTS=parts,
         **shared,
     )
     plan.launch_by_chunk(
         kernels.key_gradients,
-        pairs[:2],
+        (*pairs[:2], blocks),
         query=plan.query,
         key=plan.key,
         erase=plan.erase,
-        log_decay=plan.log_decay,
         grad_states=grad_states,
         **shared,
     )
+    for name, of_heads in (("grad_strength", True), ("grad_log_decay", plan.decay == "scalar")):
+        gradient = gradients[name]
+        if of_heads and gradient is not None:
+            gradients[name] = gradient.sum(-1)
     return *gradients.values(), _of_sequences(grad_state, layout, True)
 
 

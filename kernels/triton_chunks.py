@@ -29,46 +29,84 @@ from fwbio.kernels.triton_common import exponential
 def product(a, b, PRECISION: tl.constexpr):
     """The matrix product a b: of operands rounded to bfloat16, or by an input precision."""
     if PRECISION == "bf16":
-        return tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
-    if PRECISION == "bf16 interpreted":  # where products of bfloat16 are of their bit patterns
-        return tl.dot(a.to(tl.bfloat16).to(tl.float32), b.to(tl.bfloat16).to(tl.float32))
-    return tl.dot(a, b, input_precision=PRECISION)
+        result = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
+    elif PRECISION == "bf16 interpreted":  # where products of bfloat16 are of their bit patterns
+        result = tl.dot(a.to(tl.bfloat16).to(tl.float32), b.to(tl.bfloat16).to(tl.float32))
+    else:
+        result = tl.dot(a, b, input_precision=PRECISION)
+    return result
 
 
 @triton.jit
-def row_tile(start, length, head, heads, first, C: tl.constexpr, BLOCK: tl.constexpr, WIDTH):
-    """Offsets and mask of a chunk's rows [C, BLOCK], from column `first`."""
+def row_tile(length, heads, first, C: tl.constexpr, BLOCK: tl.constexpr, WIDTH):
+    """Offsets (from a chunk's first row) and mask of its rows [C, BLOCK], from column `first`."""
     row = tl.arange(0, C)
     column = first + tl.arange(0, BLOCK)
-    offsets = ((start + row) * heads + head)[:, None] * WIDTH + column[None, :]
-    return offsets, (row < length)[:, None] & ((column >= 0) & (column < WIDTH))[None, :]
-
-
-@triton.jit
-def state_tile(
-    index, head, heads, row, column, BK: tl.constexpr, BV: tl.constexpr, K: tl.constexpr, V
-):
-    """Offsets and mask [BK, BV] within a state of [states, H, K, V], from a row and a column."""
-    row += tl.arange(0, BK)
-    column += tl.arange(0, BV)
-    offsets = (index * heads + head) * K * V + row[:, None] * V + column[None, :]
-    return offsets, (row < K)[:, None] & ((column >= 0) & (column < V))[None, :]
-
-
-@triton.jit
-def square(chunk, head, heads, C: tl.constexpr):
-    """Offsets within [chunks, H, C, C]."""
-    row = tl.arange(0, C)
-    return (chunk * heads + head) * C * C + row[:, None] * C + row[None, :]
+    within = (row < length)[:, None] & ((column >= 0) & (column < WIDTH))[None, :]
+    return row[:, None] * (heads * WIDTH) + column[None, :], within
 
 
 @triton.jit
 def read_rows(
     x, start, length, head, heads, first, C: tl.constexpr, BLOCK: tl.constexpr, WIDTH, WIDE
 ):
-    """A chunk's rows [C, BLOCK] of x [rows, H, WIDTH], zero where there are none."""
-    offsets, within = row_tile(start, length, head, heads, first, C, BLOCK, WIDTH)
-    return tl.load(x + offsets, mask=within, other=0.0).to(WIDE)
+    """A chunk's rows [C, BLOCK] of x [rows, H, WIDTH], from column `first`; zero beyond them."""
+    offsets, within = row_tile(length, heads, first, C, BLOCK, WIDTH)
+    origin = x + (start * heads + head) * WIDTH
+    return tl.load(origin + offsets, mask=within, other=0.0).to(WIDE)
+
+
+@triton.jit
+def write_rows(
+    x, rows, start, length, head, heads, first, C: tl.constexpr, BLOCK: tl.constexpr, WIDTH
+):
+    """Store what `read_rows` reads."""
+    offsets, within = row_tile(length, heads, first, C, BLOCK, WIDTH)
+    tl.store(x + (start * heads + head) * WIDTH + offsets, rows, mask=within)
+
+
+@triton.jit
+def state_tile(row, column, BK: tl.constexpr, BV: tl.constexpr, K: tl.constexpr, V):
+    """Offsets and mask [BK, BV] within a state [K, V], from a row and a column."""
+    row += tl.arange(0, BK)
+    column += tl.arange(0, BV)
+    within = (row < K)[:, None] & ((column >= 0) & (column < V))[None, :]
+    return row[:, None] * V + column[None, :], within
+
+
+@triton.jit
+def read_state(
+    x, index, head, heads, row, column, BK: tl.constexpr, BV: tl.constexpr, K: tl.constexpr, V
+):
+    """A block [BK, BV] of a state of x [states, H, K, V]; zero beyond it, or at index -1."""
+    offsets, within = state_tile(row, column, BK, BV, K, V)
+    origin = x + (index * heads + head) * K * V
+    return tl.load(origin + offsets, mask=tl.where(index >= 0, within, False), other=0.0)
+
+
+@triton.jit
+def write_state(
+    x, S, index, head, heads, row, column, BK: tl.constexpr, BV: tl.constexpr, K: tl.constexpr, V
+):
+    """Store what `read_state` reads."""
+    offsets, within = state_tile(row, column, BK, BV, K, V)
+    origin = x + (index * heads + head) * K * V
+    tl.store(origin + offsets, S, mask=tl.where(index >= 0, within, False))
+
+
+@triton.jit
+def read_pairs(x, chunk, head, heads, within, C: tl.constexpr, WIDE):
+    """A chunk's pairs of rows [C, C], of x [chunks, H, C, C]; zero where not `within`."""
+    row = tl.arange(0, C)
+    origin = x + (chunk * heads + head) * C * C
+    return tl.load(origin + (row[:, None] * C + row[None, :]), mask=within, other=0.0).to(WIDE)
+
+
+@triton.jit
+def write_pairs(x, pairs, chunk, head, heads, C: tl.constexpr):
+    """Store what `read_pairs` reads."""
+    row = tl.arange(0, C)
+    tl.store(x + (chunk * heads + head) * C * C + (row[:, None] * C + row[None, :]), pairs)
 
 
 @triton.jit
@@ -76,7 +114,7 @@ def read_scalars(x, start, length, head, heads, shift: tl.constexpr, C: tl.const
     """A chunk's scalars [C] of x [rows, H], `shift` rows on, zero where there are none."""
     row = tl.arange(0, C) + shift
     within = (row >= 0) & (row < length)
-    return tl.load(x + (start + row) * heads + head, mask=within, other=0.0).to(WIDE)
+    return tl.load(x + start * heads + head + row * heads, mask=within, other=0.0).to(WIDE)
 
 
 @triton.jit
@@ -94,9 +132,10 @@ def spans(i, t, level, UNDECAYED: tl.constexpr):
     """
     later = ((i >> level) & 1) == 1
     same = (i >> level) == (t >> level)
+    summed = (t > i) != later
     if UNDECAYED:
-        return same & later & (t < i)
-    return same & ((t > i) != later)
+        summed = later & (t < i)
+    return same & summed
 
 
 @triton.jit
@@ -147,10 +186,11 @@ def erase_rows(
 ):
     """A chunk's erase keys p [C, BK]: its own, or its keys by their strengths."""
     if erase is not None:
-        return read_rows(erase, start, length, head, heads, first, C, BK, K, WIDE)
-    p = read_rows(key, start, length, head, heads, first, C, BK, K, WIDE)
-    if strength is not None:
-        p *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
+        p = read_rows(erase, start, length, head, heads, first, C, BK, K, WIDE)
+    else:
+        p = read_rows(key, start, length, head, heads, first, C, BK, K, WIDE)
+        if strength is not None:
+            p *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
     return p
 
 
@@ -239,15 +279,14 @@ def prepare(
         total = exponential(tl.sum(g, 0))
         tl.store(totals + chunk * heads + head, total)
     if scores is not None:
-        tl.store(scores + square(chunk, head, heads, C), A)
+        write_pairs(scores, A, chunk, head, heads, C)
     T = L
     if ERASES:
         T = inverse_of(L, C, FINE)
         if inverses is not None:
-            tl.store(inverses + square(chunk, head, heads, C), T)
+            write_pairs(inverses, T, chunk, head, heads, C)
     if ERASES or DECAY != "none":
         for first in range(0, KEYS, BK):
-            offsets, within = row_tile(start, length, head, heads, first, C, BK, K)
             p = L
             if ERASES:
                 p = erase_rows(
@@ -277,25 +316,37 @@ def prepare(
                     before = since
                     if UNDECAYED:
                         before = exponential(tl.sum(tl.where(i > j, g[None, :], 0.0), 1))[:, None]
-                tl.store(reads + offsets, q * since, mask=within)
-                tl.store(writes + offsets, k * until, mask=within)
+                write_rows(reads, q * since, start, length, head, heads, first, C, BK, K)
+                write_rows(writes, k * until, start, length, head, heads, first, C, BK, K)
                 if ERASES:
                     p *= before
             if ERASES:
-                tl.store(erasers + offsets, product(T, p, PRECISION), mask=within)
+                write_rows(
+                    erasers, product(T, p, PRECISION), start, length, head, heads, first, C, BK, K
+                )
     if ERASES or strength is not None or grad_y is not None:
         for first in range(0, VALUES, BV):
-            offsets, within = row_tile(start, length, head, heads, first, C, BV, V)
             if ERASES or strength is not None:
-                u = tl.load(value + offsets, mask=within, other=0.0).to(WIDE)
+                u = read_rows(value, start, length, head, heads, first, C, BV, V, WIDE)
                 if strength is not None:
                     u *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
                 if ERASES:
                     u = product(T, u, PRECISION)
-                tl.store(updates + offsets, u, mask=within)
+                write_rows(updates, u, start, length, head, heads, first, C, BV, V)
             if grad_y is not None:
-                dy = tl.load(grad_y + offsets, mask=within, other=0.0).to(WIDE)
-                tl.store(grad_updates + offsets, product(tl.trans(A), dy, PRECISION), mask=within)
+                dy = read_rows(grad_y, start, length, head, heads, first, C, BV, V, WIDE)
+                write_rows(
+                    grad_updates,
+                    product(tl.trans(A), dy, PRECISION),
+                    start,
+                    length,
+                    head,
+                    heads,
+                    first,
+                    C,
+                    BV,
+                    V,
+                )
 
 
 @triton.jit
@@ -338,21 +389,18 @@ def scan(
         S = (row[:, None] == (first + IDENTITY + column)[None, :]).to(WIDE)
         S = tl.where((row < K)[:, None], S, 0.0)
     else:
-        edge, inside = state_tile(piece, head, heads, 0, first, KEYS, BV, K, V)
-        S = tl.load(initial + edge, mask=inside, other=0.0).to(WIDE)
+        S = read_state(initial, piece, head, heads, 0, first, KEYS, BV, K, V).to(WIDE)
     begin, end = tl.load(pieces + 2 * piece), tl.load(pieces + 2 * piece + 1)
     for chunk in range(begin, end):
         start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
         if states is not None:
-            at, inside = state_tile(chunk, head, heads, 0, first, KEYS, BV, K, V)
-            tl.store(states + at, S, mask=inside)
-        offsets, within = row_tile(start, length, head, heads, first, C, BV, V)
-        u = tl.load(updates + offsets, mask=within, other=0.0).to(WIDE)
+            write_state(states, S, chunk, head, heads, 0, first, KEYS, BV, K, V)
+        u = read_rows(updates, start, length, head, heads, first, C, BV, V, WIDE)
         if ERASES:
             w = read_rows(erasers, start, length, head, heads, 0, C, KEYS, K, WIDE)
             u -= product(w, S, PRECISION)
             if corrected is not None:
-                tl.store(corrected + offsets, u, mask=within)
+                write_rows(corrected, u, start, length, head, heads, first, C, BV, V)
         k = read_rows(writes, start, length, head, heads, 0, C, KEYS, K, WIDE)
         if DECAY == "scalar":
             S *= tl.load(totals + chunk * heads + head)
@@ -362,11 +410,8 @@ def scan(
         S += product(tl.trans(k), u, PRECISION)
         if kept is not None:
             index = tl.load(chunks + 3 * chunk + 2)
-            if index >= 0:
-                at, inside = state_tile(index, head, heads, 0, first, KEYS, BV, K, V)
-                tl.store(kept + at, S, mask=inside)
-    edge, inside = state_tile(piece, head, heads, 0, first + IDENTITY, KEYS, BV, K, V + IDENTITY)
-    tl.store(final + edge, S, mask=inside)
+            write_state(kept, S, index, head, heads, 0, first, KEYS, BV, K, V)
+    write_state(final, S, piece, head, heads, 0, first + IDENTITY, KEYS, BV, K, V + IDENTITY)
 
 
 @triton.jit
@@ -391,16 +436,15 @@ def read_out(
     chunk, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     column = tl.program_id(2) * BV
     start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
-    A = tl.load(scores + square(chunk, head, heads, C)).to(WIDE)
+    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    A = read_pairs(scores, chunk, head, heads, i >= j, C, WIDE)
     u = read_rows(updates, start, length, head, heads, column, C, BV, V, WIDE)
     out = product(A, u, PRECISION)
     for first in range(0, KEYS, BK):
         q = read_rows(reads, start, length, head, heads, first, C, BK, K, WIDE)
-        offsets, within = state_tile(chunk, head, heads, first, column, BK, BV, K, V)
-        S = tl.load(states + offsets, mask=within, other=0.0)
+        S = read_state(states, chunk, head, heads, first, column, BK, BV, K, V)
         out += product(q, S, PRECISION)
-    offsets, within = row_tile(start, length, head, heads, column, C, BV, V)
-    tl.store(y + offsets, out, mask=within)
+    write_rows(y, out, start, length, head, heads, column, C, BV, V)
 
 
 @triton.jit
@@ -444,26 +488,22 @@ def scan_back(
         dS = (row[:, None] == (first + IDENTITY + column)[None, :]).to(WIDE)
         dS = tl.where((row < K)[:, None], dS, 0.0)
     else:
-        edge, inside = state_tile(piece, head, heads, 0, first, KEYS, BV, K, V)
-        dS = tl.load(grad_final + edge, mask=inside, other=0.0).to(WIDE)
+        dS = read_state(grad_final, piece, head, heads, 0, first, KEYS, BV, K, V).to(WIDE)
     begin, end = tl.load(pieces + 2 * piece), tl.load(pieces + 2 * piece + 1)
     for step in range(begin, end):
         chunk = begin + (end - 1 - step)
         start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
         if grad_kept is not None:
             index = tl.load(chunks + 3 * chunk + 2)
-            at, inside = state_tile(index, head, heads, 0, first, KEYS, BV, K, V)
-            dS += tl.load(grad_kept + at, mask=tl.where(index >= 0, inside, False), other=0.0)
+            dS += read_state(grad_kept, index, head, heads, 0, first, KEYS, BV, K, V)
         if grad_states is not None:
-            at, inside = state_tile(chunk, head, heads, 0, first, KEYS, BV, K, V)
-            tl.store(grad_states + at, dS, mask=inside)
-        offsets, within = row_tile(start, length, head, heads, first, C, BV, V)
-        dy = tl.load(grad_y + offsets, mask=within, other=0.0).to(WIDE)
-        du = tl.load(grad_updates + offsets, mask=within, other=0.0).to(WIDE)
+            write_state(grad_states, dS, chunk, head, heads, 0, first, KEYS, BV, K, V)
+        dy = read_rows(grad_y, start, length, head, heads, first, C, BV, V, WIDE)
+        du = read_rows(grad_updates, start, length, head, heads, first, C, BV, V, WIDE)
         k = read_rows(writes, start, length, head, heads, 0, C, KEYS, K, WIDE)
         du += product(k, dS, PRECISION)
         if grad_corrected is not None:
-            tl.store(grad_corrected + offsets, du, mask=within)
+            write_rows(grad_corrected, du, start, length, head, heads, first, C, BV, V)
         if DECAY == "scalar":
             dS *= tl.load(totals + chunk * heads + head)
         elif DECAY == "channel":
@@ -474,14 +514,16 @@ def scan_back(
         if ERASES:
             w = read_rows(erasers, start, length, head, heads, 0, C, KEYS, K, WIDE)
             dS -= product(tl.trans(w), du, PRECISION)
-    edge, inside = state_tile(piece, head, heads, 0, first + IDENTITY, KEYS, BV, K, V + IDENTITY)
-    tl.store(grad_initial + edge, dS, mask=inside)
+    write_state(
+        grad_initial, dS, piece, head, heads, 0, first + IDENTITY, KEYS, BV, K, V + IDENTITY
+    )
 
 
 @triton.jit
 def value_gradients(
     value,
     strength,
+    log_decay,
     erasers,
     updates,
     inverses,
@@ -503,7 +545,10 @@ def value_gradients(
     C: tl.constexpr,
     BK: tl.constexpr,
     BV: tl.constexpr,
+    PARTS: tl.constexpr,
+    DECAY: tl.constexpr,
     ERASES: tl.constexpr,
+    UNDECAYED: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDE: tl.constexpr,
 ):
@@ -512,7 +557,8 @@ def value_gradients(
         U = updates - erasers S;   dR = T^T dU;   dv = b dR;   db = dR . v
         dA = dy U^T, i >= j;   dL = -dR U^T, i > j
 
-    It keeps U in `corrected` and dR in `residuals` (without erasing both are there already).
+    With a decay per head, both already by the exponentials in A and L, as gradients of q k^T and
+    p k^T. It keeps U in `corrected` and dR in `residuals` (without erasing both are there already).
     """
     chunk, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
@@ -522,33 +568,38 @@ def value_gradients(
     dL = tl.zeros([C, C], WIDE)
     db = tl.zeros([C], WIDE)
     for column in range(0, VALUES, BV):
-        offsets, within = row_tile(start, length, head, heads, column, C, BV, V)
-        u = tl.load(updates + offsets, mask=within, other=0.0).to(WIDE)
-        dr = tl.load(grad_corrected + offsets, mask=within, other=0.0).to(WIDE)
+        u = read_rows(updates, start, length, head, heads, column, C, BV, V, WIDE)
+        dr = read_rows(grad_corrected, start, length, head, heads, column, C, BV, V, WIDE)
         if ERASES:
             for first in range(0, KEYS, BK):
                 w = read_rows(erasers, start, length, head, heads, first, C, BK, K, WIDE)
-                at, inside = state_tile(chunk, head, heads, first, column, BK, BV, K, V)
-                S = tl.load(states + at, mask=inside, other=0.0)
+                S = read_state(states, chunk, head, heads, first, column, BK, BV, K, V)
                 u -= product(w, S, PRECISION)
-            tl.store(corrected + offsets, u, mask=within)
-            T = tl.load(inverses + square(chunk, head, heads, C)).to(WIDE)
+            write_rows(corrected, u, start, length, head, heads, column, C, BV, V)
+            T = read_pairs(inverses, chunk, head, heads, i >= j, C, WIDE)
             dr = product(tl.trans(T), dr, PRECISION)
-            tl.store(residuals + offsets, dr, mask=within)
+            write_rows(residuals, dr, start, length, head, heads, column, C, BV, V)
             dL -= product(dr, tl.trans(u), PRECISION)
-        dy = tl.load(grad_y + offsets, mask=within, other=0.0).to(WIDE)
+        dy = read_rows(grad_y, start, length, head, heads, column, C, BV, V, WIDE)
         dA += product(dy, tl.trans(u), PRECISION)
         dv = dr
         if strength is not None:
-            v = tl.load(value + offsets, mask=within, other=0.0).to(WIDE)
+            v = read_rows(value, start, length, head, heads, column, C, BV, V, WIDE)
             db += tl.sum(dr * v, 1)
             dv *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
-        tl.store(grad_value + offsets, dv, mask=within)
-    tl.store(grad_scores + square(chunk, head, heads, C), tl.where(i >= j, dA, 0.0))
+        write_rows(grad_value, dv, start, length, head, heads, column, C, BV, V)
+    if DECAY == "scalar":
+        gap = gaps(log_decay, start, length, head, heads, 0, C, WIDE)
+        dA *= gap
+        if UNDECAYED:
+            gap = gaps(log_decay, start, length, head, heads, -1, C, WIDE)
+        dL *= gap
+    write_pairs(grad_scores, tl.where(i >= j, dA, 0.0), chunk, head, heads, C)
     if ERASES:
-        tl.store(grad_system + square(chunk, head, heads, C), tl.where(i > j, dL, 0.0))
+        write_pairs(grad_system, tl.where(i > j, dL, 0.0), chunk, head, heads, C)
     if strength is not None:
-        tl.store(grad_strength + (start + row) * heads + head, db, mask=row < length)
+        part = (start * heads + head + row * heads) * PARTS + PARTS - 1
+        tl.store(grad_strength + part, db, mask=row < length)
 
 
 @triton.jit
@@ -587,157 +638,131 @@ def key_gradients(
     FINE: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Of a chunk and head, the gradients of queries, keys, erase keys, log decays (and strengths).
+    """Of a chunk, a head and a block of key columns, the gradients of what has key columns.
 
     Through the state: d(q exp(G)) = dy S^T, d(p exp(G')) = -dR S^T, d(k exp(G_C - G)) = U dS^T and
     sum_v S exp(G_C) dS. Through the pairs: by dA and dL. A log decay gathers, without ever taking
     a difference, what passes over its row: pairs of a row from it on with a row before it, reads
-    from it on, writes before it, and the state itself.
+    from it on, writes before it, and the state itself. What a head has one of is one part of
+    grad_log_decay [rows, H, blocks] or grad_strength [rows, H, blocks + 1].
     """
     chunk, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    block, first = tl.program_id(2), tl.program_id(2) * BK
+    BLOCKS: tl.constexpr = KEYS // BK
     start, length = tl.load(chunks + 3 * chunk), tl.load(chunks + 3 * chunk + 1)
     row = tl.arange(0, C)
     i, j = row[:, None], row[None, :]
-    dA = tl.load(grad_scores + square(chunk, head, heads, C)).to(WIDE)
-    dL = dA
-    if ERASES:
-        dL = tl.load(grad_system + square(chunk, head, heads, C)).to(WIDE)
-    if DECAY == "scalar":
-        gap = gaps(log_decay, start, length, head, heads, 0, C, WIDE)
-        gap_read = gap
-        g = bounded(read_scalars(log_decay, start, length, head, heads, 0, C, WIDE))
-        since = exponential(tl.sum(tl.where(i >= j, g[None, :], 0.0), 1))[:, None]
-        until = exponential(tl.sum(tl.where(i < j, g[None, :], 0.0), 1))[:, None]
-        before = since
-        total = exponential(tl.sum(g, 0))
-        if UNDECAYED:
-            gap_read = gaps(log_decay, start, length, head, heads, -1, C, WIDE)
-            before = exponential(tl.sum(tl.where(i > j, g[None, :], 0.0), 1))[:, None]
-        crossing = tl.zeros([C, C], WIDE)
-        crossing_read = tl.zeros([C, C], WIDE)
-        reading = tl.zeros([C], WIDE)
-        erasing = tl.zeros([C], WIDE)
-        writing = tl.zeros([C], WIDE)
-        staying = tl.zeros([BK], WIDE)
-    db = tl.zeros([C], WIDE)
-    for first in range(0, KEYS, BK):
-        dq = tl.zeros([C, BK], WIDE)
-        dk = tl.zeros([C, BK], WIDE)
-        dp = tl.zeros([C, BK], WIDE)
-        stay = tl.zeros([BK], WIDE)
-        for column in range(0, VALUES, BV):
-            at, inside = state_tile(chunk, head, heads, first, column, BK, BV, K, V)
-            S = tl.load(states + at, mask=inside, other=0.0)
-            dS = tl.load(grad_states + at, mask=inside, other=0.0)
-            offsets, within = row_tile(start, length, head, heads, column, C, BV, V)
-            dy = tl.load(grad_y + offsets, mask=within, other=0.0).to(WIDE)
-            u = tl.load(corrected + offsets, mask=within, other=0.0).to(WIDE)
-            dq += product(dy, tl.trans(S), PRECISION)
-            dk += product(u, tl.trans(dS), PRECISION)
-            if ERASES:
-                dr = tl.load(residuals + offsets, mask=within, other=0.0).to(WIDE)
-                dp -= product(dr, tl.trans(S), PRECISION)
-            if DECAY != "none":
-                stay += tl.sum(S * dS, 1)
-        q = read_rows(query, start, length, head, heads, first, C, BK, K, WIDE)
-        k = read_rows(key, start, length, head, heads, first, C, BK, K, WIDE)
-        p = q
+    scalars = start * heads + head + row * heads
+    dq = tl.zeros([C, BK], WIDE)
+    dk = tl.zeros([C, BK], WIDE)
+    dp = tl.zeros([C, BK], WIDE)
+    stay = tl.zeros([BK], WIDE)
+    for column in range(0, VALUES, BV):
+        S = read_state(states, chunk, head, heads, first, column, BK, BV, K, V)
+        dS = read_state(grad_states, chunk, head, heads, first, column, BK, BV, K, V)
+        dy = read_rows(grad_y, start, length, head, heads, column, C, BV, V, WIDE)
+        u = read_rows(corrected, start, length, head, heads, column, C, BV, V, WIDE)
+        dq += product(dy, tl.trans(S), PRECISION)
+        dk += product(u, tl.trans(dS), PRECISION)
         if ERASES:
-            p = erase_rows(key, strength, erase, start, length, head, heads, first, C, BK, K, WIDE)
-        offsets, within = row_tile(start, length, head, heads, first, C, BK, K)
-        if DECAY == "none":
-            dq += product(dA, k, PRECISION)
-            dk += product(tl.trans(dA), q, PRECISION)
-            if ERASES:
-                dp += product(dL, k, PRECISION)
-                dk += product(tl.trans(dL), p, PRECISION)
-        elif DECAY == "scalar":
-            dq *= since
-            dk *= until
-            reading += tl.sum(dq * q, 1)
-            writing += tl.sum(dk * k, 1)
-            staying += total * stay
-            passed = dA * gap
-            crossing += tl.where(i > j, passed * product(q, tl.trans(k), PRECISION), 0.0)
-            dq += product(passed, k, PRECISION)
-            dk += product(tl.trans(passed), q, PRECISION)
-            if ERASES:
-                dp *= before
-                erasing += tl.sum(dp * p, 1)
-                passed = dL * gap_read
-                crossing_read += passed * product(p, tl.trans(k), PRECISION)
-                dp += product(passed, k, PRECISION)
-                dk += product(tl.trans(passed), p, PRECISION)
-        else:
-            g = bounded(read_rows(log_decay, start, length, head, heads, first, C, BK, K, WIDE))
-            dq *= exponential(product((i >= j).to(WIDE), g, FINE))
-            dk *= exponential(product((i < j).to(WIDE), g, FINE))
-            dg = tl.zeros([C, BK], WIDE) + (exponential(tl.sum(g, 0)) * stay)[None, :]
-            dg += product((i <= j).to(WIDE), dq * q, FINE)
-            dg += product((i > j).to(WIDE), dk * k, FINE)
-            if ERASES:
-                if UNDECAYED:
-                    dp *= exponential(product((i > j).to(WIDE), g, FINE))
-                    dg += product((i < j).to(WIDE), dp * p, FINE)
-                else:
-                    dp *= exponential(product((i >= j).to(WIDE), g, FINE))
-                    dg += product((i <= j).to(WIDE), dp * p, FINE)
-            own = tl.sum(tl.where(i == j, dA, 0.0), 1)[:, None]
-            dq += own * k
-            dk += own * q
-            for level in range(LEVELS):
-                pairs = (i >> (level + 1)) == (j >> (level + 1))
-                pairs &= ((i >> level) & 1 == 1) & ((j >> level) & 1 == 0)
-                later = ((i >> level) & 1) == 1
-                away = exponential(product(spans(i, j, level, False).to(WIDE), g, FINE))
-                passed = tl.where(pairs, dA, 0.0)
-                ka = k * away
-                qa = q * away
-                dqa = product(passed, ka, PRECISION)
-                dka = product(tl.trans(passed), qa, PRECISION)
-                dq += dqa * away
-                moving = dqa * qa
-                if ERASES:
-                    passed = tl.where(pairs, dL, 0.0)
-                    away_read = away
-                    if UNDECAYED:
-                        away_read = exponential(product(spans(i, j, level, True).to(WIDE), g, FINE))
-                    pa = p * away_read
-                    dpa = product(passed, ka, PRECISION)
-                    dka += product(tl.trans(passed), pa, PRECISION)
-                    dp += dpa * away_read
-                    if UNDECAYED:
-                        dg += product(spans(j, i, level, True).to(WIDE), dpa * pa, FINE)
-                    else:
-                        moving += dpa * pa
-                dk += dka * away
-                moving = tl.where(later, moving, dka * ka)
-                dg += product(spans(j, i, level, False).to(WIDE), moving, FINE)
-            tl.store(grad_log_decay + offsets, dg, mask=within)
-        if erase is not None:
-            tl.store(grad_erase + offsets, dp, mask=within)
-        elif ERASES:
-            if strength is not None:
-                db += tl.sum(dp * k, 1)
-                dp *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
-            dk += dp
-        tl.store(grad_query + offsets, dq, mask=within)
-        tl.store(grad_key + offsets, dk, mask=within)
-    scalars = (start + row) * heads + head
-    if DECAY == "scalar":
-        dg = tl.sum(tl.where(i <= j, reading[None, :], 0.0), 1)
-        dg += tl.sum(tl.where(i > j, writing[None, :], 0.0), 1) + tl.sum(staying, 0)
+            dr = read_rows(residuals, start, length, head, heads, column, C, BV, V, WIDE)
+            dp -= product(dr, tl.trans(S), PRECISION)
+        if DECAY != "none":
+            stay += tl.sum(S * dS, 1)
+    q = read_rows(query, start, length, head, heads, first, C, BK, K, WIDE)
+    k = read_rows(key, start, length, head, heads, first, C, BK, K, WIDE)
+    p = q
+    if ERASES:
+        p = erase_rows(key, strength, erase, start, length, head, heads, first, C, BK, K, WIDE)
+    if DECAY == "channel":
+        g = bounded(read_rows(log_decay, start, length, head, heads, first, C, BK, K, WIDE))
+        dg = tl.zeros([C, BK], WIDE) + (exponential(tl.sum(g, 0)) * stay)[None, :]
+        since = exponential(product((i >= j).to(WIDE), g, FINE))
+        dq *= since
+        dk *= exponential(product((i < j).to(WIDE), g, FINE))
+        moving = dq * q
         if ERASES:
             if UNDECAYED:
-                dg += tl.sum(tl.where(i < j, erasing[None, :], 0.0), 1)
-                across = product((i < j).to(WIDE), crossing_read, FINE)
-                dg += tl.sum(tl.where(i > j, across, 0.0), 1)
+                dp *= exponential(product((i > j).to(WIDE), g, FINE))
+                dg += product((i < j).to(WIDE), dp * p, FINE)
             else:
-                dg += tl.sum(tl.where(i <= j, erasing[None, :], 0.0), 1)
-                crossing += crossing_read
-        across = product((i <= j).to(WIDE), crossing, FINE)
-        dg += tl.sum(tl.where(i > j, across, 0.0), 1)
-        tl.store(grad_log_decay + scalars, dg, mask=row < length)
-    if ERASES and erase is None and strength is not None:
-        db += tl.load(grad_strength + scalars, mask=row < length, other=0.0)
-        tl.store(grad_strength + scalars, db, mask=row < length)
+                dp *= since
+                moving += dp * p
+        dg += product((i <= j).to(WIDE), moving, FINE)
+        dg += product((i > j).to(WIDE), dk * k, FINE)
+        own = tl.load(grad_scores + (chunk * heads + head) * C * C + row * (C + 1))
+        own = own.to(WIDE)[:, None]
+        dq += own * k
+        dk += own * q
+        for level in range(LEVELS):
+            pairs = (i >> (level + 1)) == (j >> (level + 1))
+            pairs &= ((i >> level) & 1 == 1) & ((j >> level) & 1 == 0)
+            later = ((i >> level) & 1) == 1
+            away = exponential(product(spans(i, j, level, False).to(WIDE), g, FINE))
+            ka = k * away
+            passed = read_pairs(grad_scores, chunk, head, heads, pairs, C, WIDE)
+            dqa = product(passed, ka, PRECISION)
+            dka = product(tl.trans(passed), q * away, PRECISION)
+            dq += dqa * away
+            moving = dqa * q * away
+            if ERASES:
+                away_read = away
+                if UNDECAYED:
+                    away_read = exponential(product(spans(i, j, level, True).to(WIDE), g, FINE))
+                passed = read_pairs(grad_system, chunk, head, heads, pairs, C, WIDE)
+                dpa = product(passed, ka, PRECISION)
+                dka += product(tl.trans(passed), p * away_read, PRECISION)
+                dp += dpa * away_read
+                if UNDECAYED:
+                    dg += product(spans(j, i, level, True).to(WIDE), dpa * p * away_read, FINE)
+                else:
+                    moving += dpa * p * away
+            dk += dka * away
+            moving = tl.where(later, moving, dka * ka)
+            dg += product(spans(j, i, level, False).to(WIDE), moving, FINE)
+        write_rows(grad_log_decay, dg, start, length, head, heads, first, C, BK, K)
+    else:
+        dA = read_pairs(grad_scores, chunk, head, heads, i >= j, C, WIDE)
+        if DECAY == "scalar":
+            g = bounded(read_scalars(log_decay, start, length, head, heads, 0, C, WIDE))
+            since = exponential(tl.sum(tl.where(i >= j, g[None, :], 0.0), 1))
+            until = exponential(tl.sum(tl.where(i < j, g[None, :], 0.0), 1))
+            dq *= since[:, None]
+            dk *= until[:, None]
+            moving = tl.sum(dq * q, 1)
+            staying = tl.sum(tl.where(i > j, tl.sum(dk * k, 1)[None, :], 0.0), 1)
+            staying += exponential(tl.sum(g, 0)) * tl.sum(stay, 0)
+            crossing = tl.where(i > j, dA * product(q, tl.trans(k), PRECISION), 0.0)
+        dq += product(dA, k, PRECISION)
+        dk += product(tl.trans(dA), q, PRECISION)
+        if ERASES:
+            dL = read_pairs(grad_system, chunk, head, heads, i > j, C, WIDE)
+            if DECAY == "scalar":
+                across = dL * product(p, tl.trans(k), PRECISION)
+                if UNDECAYED:
+                    before = exponential(tl.sum(tl.where(i > j, g[None, :], 0.0), 1))
+                    dp *= before[:, None]
+                    staying += tl.sum(tl.where(i < j, tl.sum(dp * p, 1)[None, :], 0.0), 1)
+                    across = product((i < j).to(WIDE), across, FINE)
+                    staying += tl.sum(tl.where(i > j, across, 0.0), 1)
+                else:
+                    dp *= since[:, None]
+                    moving += tl.sum(dp * p, 1)
+                    crossing += across
+            dp += product(dL, k, PRECISION)
+            dk += product(tl.trans(dL), p, PRECISION)
+        if DECAY == "scalar":
+            dg = staying + tl.sum(tl.where(i <= j, moving[None, :], 0.0), 1)
+            across = product((i <= j).to(WIDE), crossing, FINE)
+            dg += tl.sum(tl.where(i > j, across, 0.0), 1)
+            tl.store(grad_log_decay + scalars * BLOCKS + block, dg, mask=row < length)
+    if erase is not None:
+        write_rows(grad_erase, dp, start, length, head, heads, first, C, BK, K)
+    elif ERASES:
+        if strength is not None:
+            db = tl.sum(dp * k, 1)
+            tl.store(grad_strength + scalars * (BLOCKS + 1) + block, db, mask=row < length)
+            dp *= read_scalars(strength, start, length, head, heads, 0, C, WIDE)[:, None]
+        dk += dp
+    write_rows(grad_query, dq, start, length, head, heads, first, C, BK, K)
+    write_rows(grad_key, dk, start, length, head, heads, first, C, BK, K)
