@@ -7,6 +7,7 @@ tensors that are timed.
 
 import dataclasses
 import itertools
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -256,20 +257,22 @@ def _attempt(
     if reason := one.unsupported(row):
         return _entry(row, one, reason=reason), None
     try:
-        call, named = bench_measure.prepared(one, row, tensors, cotangent)
-        peak = bench_measure.peak_bytes(call, row.device)
-        if row.launch == "graphed":
-            call = bench_measure.graphed(call)
+        eager, named = bench_measure.prepared(one, row, tensors, cotangent)
+        call = bench_measure.graphed(eager) if row.launch == "graphed" else eager
         errors = bench_measure.errors(named(call()), expected)
+        worst = max(errors, key=lambda name: errors[name])
+        finite = math.isfinite(errors[worst])
+        found = {"error": errors[worst] if finite else None, "error_of": worst}
+        gate = GATES[row.dtype].ours if one.package is None else GATES[row.dtype].peers
+        if not errors[worst] <= gate:
+            reason = (
+                f"wrong: error {errors[worst]:.0e}" if finite else "wrong: not finite, or misshapen"
+            )
+            return _entry(row, one, status="wrong", reason=reason, **found), None
+        peak = bench_measure.peak_bytes(eager, row.device)
     except Exception as error:  # that it fails is a finding, and no reason to lose the others
         return _entry(row, one, reason=f"fails: {_line(error)}"), None
-    worst = max(errors, key=lambda name: errors[name])
-    figures = {"error": errors[worst], "error_of": worst, "peak_bytes": peak}
-    gate = GATES[row.dtype].ours if one.package is None else GATES[row.dtype].peers
-    if not errors[worst] <= gate:
-        reason = f"wrong: error {errors[worst]:.0e}"
-        return _entry(row, one, status="wrong", reason=reason, **figures), None
-    return _entry(row, one, **figures), call
+    return _entry(row, one, peak_bytes=peak, **found), call
 
 
 def _compare(entries: Sequence[Entry]) -> None:

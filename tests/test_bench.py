@@ -79,6 +79,18 @@ def test_a_wrong_gradient_gets_no_speed():
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("spoil", [lambda y: y * float("nan"), lambda y: y[:, :-1]])
+def test_what_is_not_finite_or_not_whole_is_wrong_in_json_too(spoil, tmp_path):
+    rival = implementation(lambda **x: spoil(scanned("hebb", **x)), rule="hebb")
+    entries = measured(Row(rule="hebb", **SMALL), [rival])
+    told = entries["rival"]
+    assert (told["status"], told["reason"]) == ("wrong", "wrong: not finite, or misshapen")
+    found = {"results": list(entries.values()), "scaling": []}
+    bench_outputs.write(found, tmp_path)
+    assert json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8")) == found
+
+
+@pytest.mark.usefixtures("installed")
 def test_ours_are_held_to_more_than_peers():
     def near(**tensors):
         return 1.001 * scanned("hebb", **tensors)
@@ -338,11 +350,11 @@ def test_a_quick_run_writes_json_table_and_figure(alone):
     columns = {tuple(entry) for entry in found["results"]}
     assert len(columns) == 1
     for entry in found["results"]:
-        speed = [entry[name] for name in ("seconds", "error", "peak_bytes", "matrix_fraction")]
+        figures = [entry[name] for name in ("seconds", "error", "peak_bytes", "matrix_fraction")]
         if entry["status"] == "measured":
-            assert all(x >= 0 for x in speed)
+            assert all(x >= 0 for x in figures)
         else:
-            assert speed == [None] * 4
+            assert figures == [None] * 4
             assert entry["reason"]
     table = pd.read_csv(folder / "kernels.csv")
     assert list(table.columns) == list(columns.pop())
