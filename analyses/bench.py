@@ -266,7 +266,7 @@ def _attempt(
         gate = GATES[row.dtype].ours if one.package is None else GATES[row.dtype].peers
         if not errors[worst] <= gate:
             reason = (
-                f"wrong: error {errors[worst]:.0e}" if finite else "wrong: not finite, or misshapen"
+                f"wrong: error {errors[worst]:.0e}" if finite else "wrong: not finite or misshapen"
             )
             return _entry(row, one, status="wrong", reason=reason, **found), None
         peak = bench_measure.peak_bytes(eager, row.device)

@@ -84,7 +84,7 @@ def test_what_is_not_finite_or_not_whole_is_wrong_in_json_too(spoil, tmp_path):
     rival = implementation(lambda **x: spoil(scanned("hebb", **x)), rule="hebb")
     entries = measured(Row(rule="hebb", **SMALL), [rival])
     told = entries["rival"]
-    assert (told["status"], told["reason"]) == ("wrong", "wrong: not finite, or misshapen")
+    assert (told["status"], told["reason"]) == ("wrong", "wrong: not finite or misshapen")
     found = {"results": list(entries.values()), "scaling": []}
     bench_outputs.write(found, tmp_path)
     assert json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8")) == found
