@@ -86,7 +86,7 @@ BACKWARD = {
     32: Tiles(Tile(32, 1), Tile(16, 1)),
     64: Tiles(Tile(32, 2), Tile(16, 1)),
     128: Tiles(Tile(32, 4), Tile(16, 2)),
-    256: Tiles(Tile(16, 4), Tile(8, 2)),
+    256: Tiles(Tile(16, 4), Tile(8, 4)),
 }
 MANY = 512  # heads of sequences that keep a GPU busy, with a warp or two for each
 
@@ -578,8 +578,9 @@ def tile(K: int, V: int, programs: int, dtype: torch.dtype, table: Mapping[int, 
         )
     tiles = table[_height(K)]
     columns, warps = tiles.many if programs >= MANY else tiles.few
-    fitting = columns // 2 if dtype == torch.float64 else columns
-    return Tile(min(fitting, max(NARROWEST, triton.next_power_of_2(V))), warps)
+    if dtype == torch.float64:  # a number takes two registers
+        columns, warps = max(NARROWEST, columns // 4), 2 * warps
+    return Tile(min(columns, max(NARROWEST, triton.next_power_of_2(V))), warps)
 
 
 def _height(K: int) -> int:
@@ -940,16 +941,16 @@ class _Variant(NamedTuple):
 
 _VARIANTS = (
     _Variant(torch.float32, "scalar", "tied"),
-    _Variant(torch.float64, "none", "none"),
-    _Variant(
-        torch.bfloat16, "channel", "separate", undecayed=True, writes=2, packed=True, keep_every=4
+    *(
+        _Variant(dtype, "channel", "separate", undecayed=True, writes=2, packed=True, keep_every=4)
+        for dtype in (torch.bfloat16, torch.float64)
     ),
 )
 
 
 def compilations() -> Iterator[Compilation]:
-    """Both kernels with every tile for up to 128 rows, the switches from least to most work."""
-    for K, variant, programs in product((16, 32, 64, 128), _VARIANTS, (1, MANY)):
+    """Both kernels with every tile, for common switches and for those that take most registers."""
+    for K, variant, programs in product(BACKWARD, _VARIANTS, (1, MANY)):
         recurrence, state, packing = _shapes(K, variant, programs)
         operands = recurrence.operands
         steps = recurrence.query.shape[1]
