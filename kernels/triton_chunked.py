@@ -9,7 +9,7 @@ a sequence are split into pieces, the affine map of every piece is found by the 
 [I | 0], small products give the state before every piece, and all pieces are scanned at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -25,7 +25,7 @@ from fwbio.kernels import triton_chunks as kernels
 from fwbio.kernels.recurrence import Decay, Recurrence, state_dtype
 from fwbio.kernels.triton_common import Compilation, check_device
 
-PRECISIONS = ("ieee", "tf32", "tf32x3")
+PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")
 _PRECISION = {
     torch.float64: "ieee",
     torch.float32: "ieee",
@@ -66,23 +66,36 @@ class Tiles:
     stages: int
 
 
-def tiles(keys: int, values: int, precision: str, dtype: torch.dtype) -> Tiles:
-    """The configuration for K, V, a precision and the dtype of the inputs, by a written table."""
+def tiles(keys: int, values: int, precision: str, decay: Decay) -> Tiles:
+    """The configuration for K, V, a precision and a decay, by a written table.
+
+    Its numbers are the largest whose kernels spill no register on sm_90 for K, V of at most 128:
+    products without tensor cores hold whole rows of their operands in registers, and a decay per
+    channel takes several exponentials of every operand.
+    """
     rows, columns = _padded(keys), _padded(values)
-    if dtype == torch.float64:
-        found = Tiles(32, 16, 16, 16, 4, 4, 1)
-    elif precision == "ieee":
-        found = Tiles(32, 32, 32, 16, 4, 4, 1)
+    if precision == "ieee" and rows <= 64 and decay != "channel":
+        found = Tiles(32, 16, 16, 16, 8, 4, 1)
+    elif precision in ("ieee", "tf32x3"):
+        found = Tiles(16, 16, 16, 16, 4 if precision == "ieee" else 8, 8, 1)
+    elif decay == "channel":
+        found = Tiles(32, 16, 16, 16, 8 if precision == "bf16" else 4, 8, 2)
     elif precision == "bf16":
-        found = Tiles(64, 64, 64, 32 if rows <= 128 else 16, 4, 4, 2)
+        found = Tiles(64, 32, 32, 32 if rows <= 128 else 16, 8, 8, 2)
     else:
-        found = Tiles(64, 32, 32, 16, 4, 4, 1)
+        found = Tiles(64, 32, 32, 16, 8, 8, 1)
     return replace(
         found,
         keys=min(found.keys, rows),
         values=min(found.values, columns),
         columns=min(found.columns, columns),
     )
+
+
+def _decay(log_decay: Tensor | None) -> Decay:
+    if log_decay is None:
+        return "none"
+    return "scalar" if log_decay.ndim == 3 else "channel"
 
 
 def _padded(size: int) -> int:
@@ -211,9 +224,7 @@ class Plan:
     @property
     def decay(self) -> Decay:
         """Which decay there is."""
-        if self.log_decay is None:
-            return "none"
-        return "scalar" if self.log_decay.ndim == 3 else "channel"
+        return _decay(self.log_decay)
 
     @property
     def wide(self) -> torch.dtype:
@@ -286,7 +297,7 @@ def _plan(
     if not query.is_meta:
         check_device(kernels.scan, query)
     batch, rows, heads, keys = query.shape
-    chosen = tiles(keys, value.shape[-1], precision, query.dtype)
+    chosen = tiles(keys, value.shape[-1], precision, _decay(log_decay))
     if chunk:
         chosen = replace(chosen, chunk=chunk)
     spans = tuple(_ends(batch, rows, ends))
@@ -646,7 +657,7 @@ def _(
     pieces: int,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    chunk = chunk or tiles(query.shape[-1], value.shape[-1], precision, query.dtype).chunk
+    chunk = chunk or tiles(query.shape[-1], value.shape[-1], precision, _decay(log_decay)).chunk
     wide = state_dtype(query.dtype)
     kept, states = _state_shapes(query, value, keep_every, ends, save, chunk)
     return (
@@ -788,3 +799,35 @@ def run(
     if writes > 1:
         y = y.unflatten(1, (steps, writes))[:, :, -1]
     return y, final, kept if keep_every else None
+
+
+def compilations() -> Iterator[Compilation]:
+    """Every kernel with every configuration of the table, at its widest and with most to do."""
+    for keys, dtype, precision, decay, erase in (
+        (64, torch.float32, "ieee", "scalar", "tied"),
+        (128, torch.float32, "ieee", "channel", "separate"),
+        (128, torch.float32, "tf32x3", "scalar", "tied"),
+        (128, torch.bfloat16, "bf16", "scalar", "tied"),
+        (128, torch.bfloat16, "tf32", "scalar", "separate"),
+        (128, torch.bfloat16, "tf32", "channel", "separate"),
+        (128, torch.float64, "ieee", "channel", "separate"),
+    ):
+        plan = _compiled(keys, dtype, precision, decay, erase)
+        for compilation in plan.compilations:
+            name = f"{compilation.name}, {keys} channels, {dtype}, {precision}, {decay}, {erase}"
+            yield compilation._replace(name=name)
+
+
+def _compiled(keys: int, dtype: torch.dtype, precision: str, decay: str, erase: str) -> Plan:
+    """The plan of a call without numbers, launched both ways."""
+    steps, heads, wide = 128, 2, state_dtype(dtype)
+    x = torch.empty(1, steps, heads, keys, dtype=dtype, device="meta")
+    gate = torch.empty_like(x if decay == "channel" else x[..., 0], dtype=wide)
+    separate = x if erase == "separate" else None
+    operands = (x, x, x, gate if decay == "scalar" else x[..., 0], separate, gate)
+    plan = _plan(*operands, erase == "tied", True, 32, None, precision, 0, 1)
+    states = torch.empty(plan.chunks, heads, keys, keys, dtype=wide, device="meta")
+    kept, state = states[None, : steps // 32], states[:1]
+    _run_forward(plan, state, kept, states)
+    _run_backward(plan, x, state, kept, states)
+    return plan

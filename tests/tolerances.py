@@ -23,6 +23,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "gradient float32": Bound(1e-5, "the backward pass rounds as the forward pass does"),
         "least squares float32": Bound(2e-3, "roundings of 6e-8 times a condition of 1e4"),
         "bfloat16": Bound(1e-2, "three roundings of 3.9e-3 on the way in and out"),
+        "bfloat16 products": Bound(3e-2, "a dozen roundings of 3.9e-3, those of the states too"),
         "tf32": Bound(1e-3, "products of 11 significant bits: two roundings of 4.9e-4"),
         "ode": Bound(1e-9, "the adaptive solver is asked for 1e-11 a step"),
         "convergence": Bound(1e-7, "a hundred iterations, each at least .85 times nearer"),
@@ -33,6 +34,8 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "turnover steps": Bound(1e-6, "turnover is summed over 200 steps of a gap"),
         # rounding error, in units of that of the same run step by step: at most
         "times the rounding": Bound(2.0, "as many roundings, and those between two anchors"),
+        # the same in units of the dtype's epsilon, below which it is not compared: at most
+        "few roundings": Bound(16.0, "a chunk's sums of log decays round as their size, a few"),
         # orders of convergence: distance at most
         "order": Bound(0.05, "the next order's term is some percent of the first's"),
         # agreement of read-outs, Pearson's r: at least
@@ -58,9 +61,8 @@ def relative_error(actual, expected):
 
 
 def _float64(x):
-    return (
-        x.detach().double().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x, float)
-    )
+    x = x.detach().double().cpu().numpy() if isinstance(x, torch.Tensor) else x
+    return np.asarray(x, np.float64)
 
 
 def assert_close(actual, expected, tolerance):
