@@ -10,323 +10,35 @@ a sequence are split into pieces, the affine map of every piece is found by the 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.kernels import triton_chunks as kernels
-from fwbio.kernels.recurrence import Decay, Recurrence, state_dtype
-from fwbio.kernels.triton_common import Compilation, check_device
+from fwbio.kernels.recurrence import Recurrence, state_dtype
+from fwbio.kernels.triton_chunked_plan import (
+    Layout,
+    Plan,
+    chunk_count,
+    decay_of,
+    padded,
+    planned,
+    tiles,
+)
+from fwbio.kernels.triton_common import Compilation
 
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")
 _PRECISION = {
     torch.float64: "ieee",
     torch.float32: "ieee",
     torch.float16: "tf32",
-    torch.bfloat16: "bf16",
+    torch.bfloat16: "tf32",
 }
 WIDEST_KEY = 256
-_TYPES = {
-    torch.float64: "*fp64",
-    torch.float32: "*fp32",
-    torch.float16: "*fp16",
-    torch.bfloat16: "*bf16",
-    torch.int64: "*i64",
-}
-_PROCESSORS = 132  # of a Hopper GPU: fewer programs than that leave it idle
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """The static configuration of a shape class.
-
-    Args:
-        chunk: rows of a chunk, C.
-        keys: key columns that a kernel parallel over chunks takes at a time.
-        values: value columns that it takes at a time.
-        columns: value columns of a program of the scans, which hold a state's whole key side.
-        warps: warps of a program parallel over chunks.
-        scan_warps: warps of a program of the scans.
-        stages: chunks whose loads are under way at once in the scans.
-    """
-
-    chunk: int
-    keys: int
-    values: int
-    columns: int
-    warps: int
-    scan_warps: int
-    stages: int
-
-
-def tiles(keys: int, values: int, precision: str, decay: Decay) -> Tiles:
-    """The configuration for K, V, a precision and a decay, by a written table.
-
-    Its numbers are the largest whose kernels spill no register on sm_90 for K, V of at most 128:
-    products without tensor cores hold whole rows of their operands in registers, and a decay per
-    channel takes several exponentials of every operand.
-    """
-    rows, columns = _padded(keys), _padded(values)
-    if precision == "ieee" and rows <= 64 and decay != "channel":
-        found = Tiles(32, 16, 16, 16, 8, 4, 1)
-    elif precision in ("ieee", "tf32x3"):
-        found = Tiles(16, 16, 16, 16, 4 if precision == "ieee" else 8, 8, 1)
-    elif decay == "channel":
-        found = Tiles(32, 16, 16, 16, 8 if precision == "bf16" else 4, 8, 2)
-    elif precision == "bf16":
-        found = Tiles(64, 32, 32, 32 if rows <= 128 else 16, 8, 8, 2)
-    else:
-        found = Tiles(64, 32, 32, 16, 8, 8, 1)
-    return replace(
-        found,
-        keys=min(found.keys, rows),
-        values=min(found.values, columns),
-        columns=min(found.columns, columns),
-    )
-
-
-def _decay(log_decay: Tensor | None) -> Decay:
-    if log_decay is None:
-        return "none"
-    return "scalar" if log_decay.ndim == 3 else "channel"
-
-
-def _padded(size: int) -> int:
-    """The width of a block that holds so many columns: a power of two, at least 16."""
-    return max(16, triton.next_power_of_2(size))
-
-
-def _ends(batch: int, rows: int, ends: Sequence[int] | None) -> Sequence[int]:
-    """The ends of all sequences, laid one after another."""
-    return [rows * n for n in range(batch + 1)] if ends is None else ends
-
-
-def _chunk_count(rows: int, chunk: int, keep_every: int) -> int:
-    """Chunks of a sequence, which end wherever a state is kept."""
-    if not keep_every:
-        return -(-rows // chunk)
-    return (rows // keep_every) * -(-keep_every // chunk) - (-(rows % keep_every) // chunk)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where chunks and pieces lie.
-
-    Args:
-        chunks: first row, length and kept state (or -1) of every chunk, [chunks, 3].
-        pieces: the first chunk and the chunk after the last of every piece, [pieces, 2].
-        of_sequence: first piece of every sequence, and the number of pieces at the end.
-    """
-
-    chunks: Tensor
-    pieces: Tensor
-    of_sequence: tuple[int, ...]
-
-    @property
-    def split(self) -> bool:
-        """Whether a sequence has more than one piece."""
-        return self.pieces.shape[0] > len(self.of_sequence) - 1
-
-
-@lru_cache(maxsize=256)
-def _layout(
-    ends: tuple[int, ...], chunk: int, keep_every: int, split: int, device: torch.device
-) -> Layout:
-    """Chunks that end with their sequence and wherever a state is kept, and pieces of them."""
-    chunks: list[tuple[int, int, int]] = []
-    pieces: list[tuple[int, int]] = []
-    of_sequence = [0]
-    kept = 0
-    for start, end in pairwise(ends):
-        first = len(chunks)
-        row = start
-        while row < end:
-            until_kept = keep_every - (row - start) % keep_every if keep_every else chunk
-            length = min(chunk, end - row, until_kept)
-            row += length
-            keeps = keep_every > 0 and length == until_kept
-            chunks.append((row - length, length, kept if keeps else -1))
-            kept += keeps
-        count = len(chunks) - first
-        parts = max(1, min(split, count))
-        bounds = [first + count * part // parts for part in range(parts + 1)]
-        pieces.extend(pairwise(bounds))
-        of_sequence.append(len(pieces))
-    return Layout(
-        torch.tensor(chunks, dtype=torch.int64).view(-1, 3).to(device),
-        torch.tensor(pieces, dtype=torch.int64).view(-1, 2).to(device),
-        tuple(of_sequence),
-    )
-
-
-def _compilation(kernel: Any, arguments: dict[str, Any], options: dict[str, int]) -> Compilation:
-    """How a kernel is compiled for arguments: what is neither a tensor nor `heads` is constant."""
-    signature, constants = {}, {}
-    for name, argument in arguments.items():
-        if isinstance(argument, Tensor):
-            signature[name] = _TYPES[argument.dtype]
-        elif name == "heads":
-            signature[name] = "i32"
-        else:
-            signature[name], constants[name] = "constexpr", argument
-    return Compilation(kernel.fn.__name__, kernel, signature, constants, options)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A call: its operands, its switches, its layout and the configuration of its launches.
-
-    Args:
-        query, key, value, strength, erase, log_decay: as in `Recurrence`, row after row.
-        undecayed: as there.
-        tied: as there.
-        precision: of products.
-        tiles: the configuration.
-        layout: where chunks and pieces lie.
-        compilations: where operands have no numbers, how every launch would be compiled.
-    """
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    strength: Tensor | None
-    erase: Tensor | None
-    log_decay: Tensor | None
-    tied: bool
-    undecayed: bool
-    precision: str
-    tiles: Tiles
-    layout: Layout
-    compilations: list[Compilation] = field(default_factory=list)
-
-    @property
-    def heads(self) -> int:
-        """H."""
-        return self.query.shape[2]
-
-    @property
-    def chunks(self) -> int:
-        """The number of chunks."""
-        return self.layout.chunks.shape[0]
-
-    @property
-    def erases(self) -> bool:
-        """Whether anything is erased."""
-        return self.tied or self.erase is not None
-
-    @property
-    def decay(self) -> Decay:
-        """Which decay there is."""
-        return _decay(self.log_decay)
-
-    @property
-    def wide(self) -> torch.dtype:
-        """The dtype of states and of all that is summed."""
-        return state_dtype(self.query.dtype)
-
-    @property
-    def work(self) -> torch.dtype:
-        """The dtype of what passes from launch to launch to enter a product."""
-        return torch.bfloat16 if self.precision == "bf16" else self.wide
-
-    def empty(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """A tensor of the working dtype, unless another is given."""
-        return self.query.new_empty(shape, dtype=dtype or self.work)
-
-    def launch(
-        self, kernel: Any, programs: tuple[int, ...], options: dict[str, int], **arguments: Any
-    ) -> None:
-        """Launch a kernel; for operands without numbers, take down how it would be compiled."""
-        arguments |= {
-            "chunks": self.layout.chunks,
-            "heads": self.heads,
-            "K": self.query.shape[-1],
-            "V": self.value.shape[-1],
-            "KEYS": _padded(self.query.shape[-1]),
-            "VALUES": _padded(self.value.shape[-1]),
-            "C": self.tiles.chunk,
-            "LEVELS": self.tiles.chunk.bit_length() - 1,
-            "DECAY": self.decay,
-            "ERASES": self.erases,
-            "UNDECAYED": self.undecayed,
-            "PRECISION": self.precision,
-            "FINE": "tf32" if self.precision == "bf16" else self.precision,
-            "WIDE": tl.float64 if self.wide == torch.float64 else tl.float32,
-        }
-        if self.precision == "bf16" and triton.knobs.runtime.interpret:
-            arguments["PRECISION"] = "bf16 interpreted"
-        arguments = {name: arguments[name] for name in kernel.arg_names}
-        options |= {"enable_fp_fusion": True}  # a default that changes
-        if self.query.is_meta:
-            self.compilations.append(_compilation(kernel, arguments, options))
-        else:
-            with torch.cuda.device_of(self.query):
-                kernel[programs](**arguments, **options)
-
-    def launch_by_chunk(self, kernel: Any, programs: tuple[int, ...], **arguments: Any) -> None:
-        """Launch a kernel that is parallel over chunks."""
-        options = {"num_warps": self.tiles.warps, "num_stages": 1}
-        self.launch(
-            kernel, programs, options, **arguments, BK=self.tiles.keys, BV=self.tiles.values
-        )
-
-
-def _plan(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    strength: Tensor | None,
-    erase: Tensor | None,
-    log_decay: Tensor | None,
-    tied: bool,
-    undecayed: bool,
-    keep_every: int,
-    ends: Sequence[int] | None,
-    precision: str,
-    chunk: int,
-    pieces: int,
-) -> Plan:
-    """The plan of a call."""
-    if not query.is_meta:
-        check_device(kernels.scan, query)
-    batch, rows, heads, keys = query.shape
-    chosen = tiles(keys, value.shape[-1], precision, _decay(log_decay))
-    if chunk:
-        chosen = replace(chosen, chunk=chunk)
-    spans = tuple(_ends(batch, rows, ends))
-    if not pieces:
-        programs = (len(spans) - 1) * heads * triton.cdiv(value.shape[-1], chosen.columns)
-        pieces = _pieces(programs, max((b - a for a, b in pairwise(spans)), default=0), chosen)
-    return Plan(
-        query.contiguous(),
-        key.contiguous(),
-        value.contiguous(),
-        None if strength is None else strength.contiguous(),
-        None if erase is None else erase.contiguous(),
-        None if log_decay is None else log_decay.contiguous(),
-        tied,
-        undecayed,
-        precision,
-        chosen,
-        _layout(spans, chosen.chunk, keep_every, pieces, query.device),
-    )
-
-
-def _pieces(programs: int, longest: int, chosen: Tiles) -> int:
-    """Into how many pieces to split a sequence: one where its programs keep a GPU busy.
-
-    A split costs a second scan with K columns more, so that it has to win threefold; a piece of
-    fewer than 16 chunks is not worth its launch.
-    """
-    possible = min(_PROCESSORS // max(1, programs), longest // (16 * chosen.chunk))
-    return possible if possible >= 4 else 1
 
 
 def _prepared(plan: Plan, grad_y: Tensor | None) -> dict[str, Tensor | None]:
@@ -478,7 +190,7 @@ def _run_backward(
         grad_states=grad_states,
     )
     pairs = (plan.chunks, plan.heads, plan.tiles.chunk, plan.tiles.chunk)
-    blocks = _padded(plan.query.shape[-1]) // plan.tiles.keys
+    blocks = padded(plan.query.shape[-1]) // plan.tiles.keys
     parts = blocks + 1 if plan.tied else 1
     gradients = {
         "grad_query": _gradient(plan, plan.query),
@@ -539,11 +251,11 @@ def _state_shapes(
     state = (heads, keys, value.shape[-1])
     if ends is None:
         kept = rows // keep_every if keep_every else 0
-        chunks = batch * _chunk_count(rows, chunk, keep_every)
+        chunks = batch * chunk_count(rows, chunk, keep_every)
     else:
         lengths = [b - a for a, b in pairwise(ends)]
         kept = sum(length // keep_every for length in lengths) if keep_every else 0
-        chunks = sum(_chunk_count(length, chunk, keep_every) for length in lengths)
+        chunks = sum(chunk_count(length, chunk, keep_every) for length in lengths)
     return (batch, kept, *state), (chunks, *state) if save else (0,)
 
 
@@ -553,8 +265,7 @@ _SWITCHES = "bool tied, bool undecayed, int keep_every, SymInt[]? ends"
 _CHOICES = "str precision, int chunk, int pieces"
 
 
-@partial(
-    torch.library.custom_op,
+@torch.library.custom_op(
     "fwbio::triton_chunked",
     mutates_args=(),
     schema=f"({_OPERANDS}, Tensor state, {_SWITCHES}, {_CHOICES}, bool save)"
@@ -583,7 +294,7 @@ def forward(
     every chunk are there only to `save` them for the backward pass.
     """
     operands = (query, key, value, strength, erase, log_decay)
-    plan = _plan(*operands, tied, undecayed, keep_every, ends, precision, chunk, pieces)
+    plan = planned(*operands, tied, undecayed, keep_every, ends, precision, chunk, pieces)
     kept_shape, states_shape = _state_shapes(query, value, keep_every, ends, True, plan.tiles.chunk)
     kept = plan.empty(*kept_shape, dtype=plan.wide)
     states = plan.empty(*states_shape, dtype=plan.wide)
@@ -594,8 +305,7 @@ def forward(
     return y, final, kept, states if save else states.new_empty(0)
 
 
-@partial(
-    torch.library.custom_op,
+@torch.library.custom_op(
     "fwbio::triton_chunked_backward",
     mutates_args=(),
     schema=f"(Tensor? grad_y, Tensor? grad_final, Tensor? grad_kept, Tensor states, {_OPERANDS}, "
@@ -622,7 +332,7 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """The operator's gradients: of its six operands (empty for what is None) and the state."""
     operands = (query, key, value, strength, erase, log_decay)
-    plan = _plan(*operands, tied, undecayed, keep_every, ends, precision, chunk, pieces)
+    plan = planned(*operands, tied, undecayed, keep_every, ends, precision, chunk, pieces)
     if grad_y is None:
         grad_y = torch.zeros_like(plan.value)
     if grad_final is None:
@@ -633,9 +343,8 @@ def backward(
         return *gradients, grad_final.clone()
     found = _run_backward(plan, grad_y.contiguous(), grad_final, grad_kept, states)
     return tuple(
-        query.new_empty(0) if gradient is None else gradient.to(x.dtype)
+        query.new_empty(0) if x is None or gradient is None else gradient.to(x.dtype)
         for x, gradient in zip((*operands, grad_final), found, strict=True)
-        if x is not None or gradient is None
     )
 
 
@@ -657,7 +366,7 @@ def _(
     pieces: int,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    chunk = chunk or tiles(query.shape[-1], value.shape[-1], precision, _decay(log_decay)).chunk
+    chunk = chunk or tiles(query.shape[-1], value.shape[-1], precision, decay_of(log_decay)).chunk
     wide = state_dtype(query.dtype)
     kept, states = _state_shapes(query, value, keep_every, ends, save, chunk)
     return (
@@ -751,8 +460,9 @@ def run(
         state: the states before it, [N, H, K, V].
         keep_every: keep the state after every so many steps, or not at all.
         ends: of N packed sequences, from 0 to T, or None.
-        precision: of products: "ieee", "tf32" or "tf32x3". By default "ieee" for float32 and
-            float64, "tf32" for float16; bfloat16 has products of bfloat16.
+        precision: of products: "ieee" (all that float64 has, and the default of float32), "tf32"
+            (that of the short dtypes), "tf32x3", or "bf16", twice as fast as "tf32" on tensor
+            cores, whose roundings outweigh those of bfloat16 operands several times.
         chunk: rows of a chunk, 16, 32 or 64, by default by shape and dtype.
         pieces: into how many pieces to split the time of a sequence, by default as many as a
             GPU has room for.
@@ -791,13 +501,13 @@ def run(
         recurrence.undecayed,
         (keep_every or 0) * writes,
         None if ends is None else [end * writes for end in ends],
-        precision or _PRECISION[query.dtype],
+        (precision if query.dtype != torch.float64 else None) or _PRECISION[query.dtype],
         chunk or 0,
         pieces or 0,
         needs_gradient,
     )
     if writes > 1:
-        y = y.unflatten(1, (steps, writes))[:, :, -1]
+        y = y[:, writes - 1 :: writes]
     return y, final, kept if keep_every else None
 
 
@@ -825,7 +535,7 @@ def _compiled(keys: int, dtype: torch.dtype, precision: str, decay: str, erase: 
     gate = torch.empty_like(x if decay == "channel" else x[..., 0], dtype=wide)
     separate = x if erase == "separate" else None
     operands = (x, x, x, gate if decay == "scalar" else x[..., 0], separate, gate)
-    plan = _plan(*operands, erase == "tied", True, 32, None, precision, 0, 1)
+    plan = planned(*operands, erase == "tied", True, 32, None, precision, 0, 1)
     states = torch.empty(plan.chunks, heads, keys, keys, dtype=wide, device="meta")
     kept, state = states[None, : steps // 32], states[:1]
     _run_forward(plan, state, kept, states)

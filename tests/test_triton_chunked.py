@@ -27,7 +27,7 @@ pytest.importorskip("triton")
 import triton
 
 from fwbio.kernels import triton_chunked
-from fwbio.kernels.triton_chunked import _chunk_count, _layout, tiles
+from fwbio.kernels.triton_chunked_plan import chunk_count, layout_of, pieces_for, tiles
 
 run = functools.partial(triton_chunked.run, chunk=16)
 GATED, MOST = ("scalar", "tied", False), ("channel", "separate", True)
@@ -291,7 +291,7 @@ def test_repetition_is_equal_to_the_bit(switches, rng):
 @pytest.mark.parametrize("keep_every", [0, 1, 5, 16, 20, 33])
 def test_chunks_cover_every_row_and_end_where_states_are_kept(keep_every):
     ends = (0, 0, 40, 41, 41, 107)
-    layout = _layout(ends, 16, keep_every, 3, torch.device("cpu"))
+    layout = layout_of(ends, 16, keep_every, 3, torch.device("cpu"))
     chunks = layout.chunks.tolist()
     assert [row for start, size, _ in chunks for row in range(start, start + size)] == [*range(107)]
     kept = [(start + size, index) for start, size, index in chunks if index >= 0]
@@ -302,7 +302,7 @@ def test_chunks_cover_every_row_and_end_where_states_are_kept(keep_every):
         if keep_every and (row - a) % keep_every == 0
     ]
     assert kept == [(row, index) for index, row in enumerate(stops)]
-    counts = [_chunk_count(b - a, 16, keep_every) for a, b in itertools.pairwise(ends)]
+    counts = [chunk_count(b - a, 16, keep_every) for a, b in itertools.pairwise(ends)]
     assert sum(counts) == len(chunks)
 
 
@@ -411,9 +411,9 @@ def test_tensors_out_of_reach_are_refused_in_words(rng, monkeypatch):
 
 def test_few_heads_over_a_long_time_are_split_and_many_are_not():
     chosen = tiles(64, 64, "tf32", "scalar")
-    assert triton_chunked._pieces(8, 32768, chosen) == 16
-    assert triton_chunked._pieces(8, 1024, chosen) == 1
-    assert triton_chunked._pieces(192, 32768, chosen) == 1
+    assert pieces_for(8, 32768, chosen) == 16
+    assert pieces_for(8, 1024, chosen) == 1
+    assert pieces_for(192, 32768, chosen) == 1
 
 
 def test_errors_are_measured_against_something(rng):
