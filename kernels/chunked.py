@@ -24,13 +24,14 @@ from fwbio.kernels.decays import ChannelDecay, Decay, NoDecay, ScalarDecay
 from fwbio.kernels.packing import by_sequence
 from fwbio.kernels.recurrence import Recurrence
 
-ROWS = 64  # of a chunk, at most
+# Of a chunk, as many as the state has, within these bounds: more cost more and round worse.
+FEWEST_ROWS, MOST_ROWS = 16, 64
 CACHED = 2**18  # numbers in a segment's largest operand, at most, where a chunk is not larger
 
 
 @by_sequence
 def run(
-    recurrence: Recurrence, state: Tensor, keep_every: int | None = None, *, rows: int = ROWS
+    recurrence: Recurrence, state: Tensor, keep_every: int | None = None, *, rows: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run the recurrence chunk by chunk.
 
@@ -38,13 +39,15 @@ def run(
         recurrence: its operands.
         state: [B, H, K, V], in its own dtype.
         keep_every: keep the state after every so many steps, or not at all.
-        rows: writes in a chunk, at most.
+        rows: writes in a chunk, at most; by default as many as the state has rows, 16 to 64.
 
     Returns:
         The read-outs [B, T, H, V] in the query's dtype; the last state; the kept states
         [B, kept, H, K, V], or None.
     """
     operands = (*recurrence.operands, state)
+    if rows is None:
+        rows = min(max(_power_of_two(state.shape[-2]), FEWEST_ROWS), MOST_ROWS)
     save = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
     y, final, kept, _ = _chunked(
         *operands,
@@ -74,6 +77,11 @@ class _Segment:
         """Its chunks that end on a kept step, each with the number of that kept state."""
         ends = range(self.start + self.length, self.end + 1, self.length)
         return [(i, end // every - 1) for i, end in enumerate(ends) if every and end % every == 0]
+
+
+def _power_of_two(n: int) -> int:
+    """The least power of two that is not below n."""
+    return 1 << (n - 1).bit_length()
 
 
 def _segments(steps: int, longest: int, every: int, count: int) -> list[_Segment]:
@@ -114,7 +122,7 @@ class _Layout:
         inner = self._inner(x, reads)
         count, batch, heads, _, channels = inner.shape
         used = self.segment.length * self.writes
-        padded = 1 << (used - 1).bit_length()
+        padded = _power_of_two(used)
         shape = (count, batch, heads, padded, channels)
         make = x.new_empty if padded == inner.shape[3] else x.new_zeros
         rows = make(shape, dtype=self.dtype)
@@ -367,6 +375,7 @@ def _chunked(
             final[part].view_as(before).copy_(chunks.states[-1])
             for i, at in segment.kept(keep_every):
                 kept[part, at] = chunks.states[i + 1].view_as(kept[part, at])
+            del chunks  # before the next ones need memory
     return y, final, kept, starts
 
 
@@ -464,6 +473,7 @@ def _chunked_backward(
             for i, (rows_grad, grad) in enumerate(zip(found, grads, strict=True)):
                 if rows_grad is not None and grad is not None:
                     layout.put(rows_grad, grad, reads=i == 0)
+            del chunks, found, rows_grad  # before the next ones need memory
     return [state_grad, *present]
 
 

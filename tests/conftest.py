@@ -29,6 +29,22 @@ def rng(seed):
     return np.random.default_rng(seed)
 
 
+@pytest.fixture(autouse=True)
+def device(request):
+    """Where tensors are made: on the GPU in tests marked `gpu`."""
+    where = "cpu" if request.node.get_closest_marker("gpu") is None else "cuda"
+    with torch.device(where):
+        yield where
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        needing = [item for item in items if item.get_closest_marker("gpu") is not None]
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in set(needing)]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     report = yield

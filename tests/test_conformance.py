@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from backends import TRITON, backends
 from programs import random_program
 from tolerances import TOLERANCES, assert_close
 
@@ -34,30 +36,63 @@ def synaptic_program(rule, rng, **sizes):
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("backend", ["auto", *kernels.BACKENDS])
+@backends
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_kernel_agrees_with_the_reference(rule, backend, dtype, rng):
+@pytest.mark.parametrize("keep", ["all", 7])
+def test_kernel_agrees_with_the_reference(rule, backend, dtype, keep, rng, device):
     program = random_program(rule, rng, trials=3, heads=2, steps=21, pre=6, post=5)
-    if kernels.unsupported(rule, backend):
-        with pytest.raises(FwbioError, match=rule):
-            kernels.execute(program, backend=backend, dtype=dtype)
-        return
-    run = kernels.execute(program, backend=backend, dtype=dtype, weights="all")
-    assert_conforms(run, reference.execute(program, weights="all"), dtype)
-    assert run.attrs["backend"] in kernels.BACKENDS
+    run = kernels.execute(program, backend=backend, dtype=dtype, weights=keep, device=device)
+    assert_conforms(run, reference.execute(program, weights=keep), dtype)
+    assert run.attrs["backend"] == backend
     assert run.attrs["substrate_config"]["dtype"] == run.readout.dtype == dtype
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("backend", TRITON)
+def test_tritons_interpreter_agrees_with_the_reference(rule, backend, rng):
+    """Every rule reaches Triton's kernels; their own tests go through all that they can do."""
+    if torch.cuda.is_available():
+        pytest.skip("Triton compiles for the GPU; the tests marked gpu run it")
+    program = random_program(rule, rng, trials=None, steps=3, pre=3, post=2, initial_weights=True)
+    run = kernels.execute(program, backend=backend, dtype="float64", weights=2)
+    assert_conforms(run, reference.execute(program, weights=2), "float64")
+    assert run.attrs["backend"] == backend
+
+
+@pytest.mark.parametrize(
+    ("device", "stretch", "heads", "backend"),
+    [
+        ("cpu", 3, 1000, "recurrent"),
+        ("cpu", 2048, 1, "chunked"),
+        ("cuda", 64, 4096, "triton_recurrent"),
+        ("cuda", 512, 1024, "triton_recurrent"),
+        ("cuda", 512, 4, "triton_chunked"),
+        ("cuda", 32768, 4, "triton_chunked"),
+        ("mps", 32768, 4, "chunked"),
+    ],
+)
+def test_auto_follows_the_table(device, stretch, heads, backend):
+    assert kernels.support.chosen("auto", device=device, stretch=stretch, heads=heads) == backend
+
+
+def test_the_record_names_what_auto_ran(rng):
+    for steps, backend in ((3, "recurrent"), (40, "chunked")):
+        run = kernels.execute(random_program("delta", rng, steps=steps))
+        assert run.attrs["backend"] == backend
+
+
+@pytest.mark.parametrize("rule", RULES)
+@backends
 @pytest.mark.parametrize("steps", [0, 1, 2, 15, 17])
 @pytest.mark.parametrize(("pre", "post"), [(1, 1), (1, 4), (7, 1), (3, 8)])
-def test_kernel_at_awkward_sizes(rule, backend, steps, pre, post, rng):
+def test_kernel_at_awkward_sizes(rule, backend, steps, pre, post, rng, device):
     program = random_program(
         rule, rng, trials=None, steps=steps, pre=pre, post=post, initial_weights=True
     )
     for keep in ("last", "all", 4):
-        run = kernels.execute(program, backend=backend, dtype="float64", weights=keep)
+        run = kernels.execute(
+            program, backend=backend, dtype="float64", weights=keep, device=device
+        )
         assert_conforms(run, reference.execute(program, weights=keep), "float64")
 
 

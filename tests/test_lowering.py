@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from backends import backends
 from programs import random_program, random_streams, random_tensors
 from textbook import TEXTBOOK
 from tolerances import assert_close
@@ -14,18 +15,17 @@ from fwbio.normal_form import stabilisers
 from fwbio.rule import Terms
 from fwbio.tasks import TASKS
 
-backends = pytest.mark.parametrize("backend", kernels.BACKENDS)
-
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("rule", ["delta", "linear_attention", "oja", "mlstm", "rwkv7", "mesa"])
-def test_every_lowering_compiles_as_one_graph(rule, rng):
+@pytest.mark.parametrize("backend", ["recurrent", "chunked"])
+def test_every_lowering_compiles_as_one_graph(rule, backend, rng):
     """Forward and backward, without a break; mesa then always takes 2 K iterations."""
     torch.compiler.reset()
     operands = {n: x.requires_grad_() for n, x in random_tensors(rule, rng, steps=3).items()}
 
     def read(operands):
-        return scan(rule, **operands, return_states=2, backend="recurrent")
+        return scan(rule, **operands, return_states=2, backend=backend)
 
     compiled = torch.compile(read, fullgraph=True, backend="aot_eager")
     for actual, expected in zip(compiled(operands), read(operands), strict=True):

@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from backends import backends
 from programs import random_streams, random_tensors
 from tolerances import assert_close
 
 from fwbio import RULES, kernels, program, reference
 from fwbio.kernels import scan
 
-backends = pytest.mark.parametrize("backend", kernels.BACKENDS)
 rules = pytest.mark.parametrize("rule", RULES)
 DECAYING = [name for name, rule in RULES.items() if "log_decay" in rule.streams]
 
@@ -278,11 +278,13 @@ def extreme(rule, rng, **gates):
     return streams
 
 
-def assert_finite_and_right(rule, streams, backend):
+def assert_finite_and_right(rule, streams, backend, device):
     expected = reference.execute(program.make(rule, **streams))
     assert np.isfinite(expected.readout).all()
     for dtype in ("float64", "float32"):
-        run = kernels.execute(program.make(rule, **streams), backend=backend, dtype=dtype)
+        run = kernels.execute(
+            program.make(rule, **streams), backend=backend, dtype=dtype, device=device
+        )
         assert_close(run.readout, expected.readout, dtype)
         assert_close(run.weights, expected.weights, dtype)
     for dtype in (torch.float64, torch.float32):
@@ -299,16 +301,16 @@ def assert_finite_and_right(rule, streams, backend):
 @pytest.mark.parametrize("rule", DECAYING)
 @backends
 @pytest.mark.parametrize("log_decay", [0.0, -1e-6, -5.0, -1000.0])
-def test_extreme_decays_are_finite_and_right(rule, backend, log_decay, rng):
-    assert_finite_and_right(rule, extreme(rule, rng, log_decay=log_decay), backend)
+def test_extreme_decays_are_finite_and_right(rule, backend, log_decay, rng, device):
+    assert_finite_and_right(rule, extreme(rule, rng, log_decay=log_decay), backend, device)
 
 
 @rules
 @backends
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])
-def test_extreme_strengths_are_finite_and_right(rule, backend, beta, rng):
+def test_extreme_strengths_are_finite_and_right(rule, backend, beta, rng, device):
     """At 0 nothing is written, at 1 a pair is exchanged, at 2 a prediction changes its sign."""
-    assert_finite_and_right(rule, extreme(rule, rng, beta=beta, erase=beta), backend)
+    assert_finite_and_right(rule, extreme(rule, rng, beta=beta, erase=beta), backend, device)
 
 
 @pytest.mark.parametrize("log_decay", [-5.0, -1000.0])

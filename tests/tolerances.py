@@ -20,6 +20,9 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         # relative errors: at most
         "float64": Bound(1e-12, "a few thousand roundings of 1.1e-16, in any order of summation"),
         "float32": Bound(1e-5, "a hundred roundings of 6e-8 that don't cancel"),
+        "reflections float32": Bound(
+            5e-5, "a chunk of reflections sums as many numbers of alternating sign as it has rows"
+        ),
         "gradient float32": Bound(1e-5, "the backward pass rounds as the forward pass does"),
         "least squares float32": Bound(2e-3, "roundings of 6e-8 times a condition of 1e4"),
         "bfloat16": Bound(1e-2, "three roundings of 3.9e-3 on the way in and out"),
