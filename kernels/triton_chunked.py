@@ -36,7 +36,7 @@ _PRECISION = {
     torch.float64: "ieee",
     torch.float32: "ieee",
     torch.float16: "tf32",
-    torch.bfloat16: "tf32",
+    torch.bfloat16: "bf16",
 }
 WIDEST_KEY = 256
 
@@ -461,8 +461,8 @@ def run(
         keep_every: keep the state after every so many steps, or not at all.
         ends: of N packed sequences, from 0 to T, or None.
         precision: of products: "ieee" (all that float64 has, and the default of float32), "tf32"
-            (that of the short dtypes), "tf32x3", or "bf16", twice as fast as "tf32" on tensor
-            cores, whose roundings outweigh those of bfloat16 operands several times.
+            (that of float16), "tf32x3", or "bf16" (that of bfloat16): of operands rounded to
+            bfloat16, the states among them, summed in float32.
         chunk: rows of a chunk, 16, 32 or 64, by default by shape and dtype.
         pieces: into how many pieces to split the time of a sequence, by default as many as a
             GPU has room for.

@@ -26,7 +26,7 @@ from fwbio.kernels.recurrence import state_dtype
 pytest.importorskip("triton")
 import triton
 
-from fwbio.kernels import triton_chunked
+from fwbio.kernels import triton_chunked, triton_chunks
 from fwbio.kernels.triton_chunked_plan import chunk_count, layout_of, pieces_for, tiles
 
 run = functools.partial(triton_chunked.run, chunk=16)
@@ -34,7 +34,15 @@ GATED, MOST = ("scalar", "tied", False), ("channel", "separate", True)
 switched = pytest.mark.parametrize(
     "switches", SWITCHES, ids=lambda s: f"{s[0]}-{s[1]}{'-undecayed' if s[2] else ''}"
 )
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 some = pytest.mark.parametrize("switches", [GATED, MOST], ids=["gated delta", "most"])
+
+
+@pytest.fixture(autouse=True)
+def device():
+    """Where tensors are made: where the kernels run, interpreted or not."""
+    with torch.device(DEVICE):
+        yield DEVICE
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -172,6 +180,19 @@ def test_float32(switches, rng):
 
 
 @some
+@pytest.mark.parametrize("precision", ["tf32", "tf32x3"])
+def test_precisions(switches, precision, rng):
+    recurrence, state = random_recurrence(switches, rng, steps=18, batch=1, heads=1)
+    single = cast(recurrence, torch.float32)
+    assert_follows(single, state, rng, tolerance="tf32", precision=precision)
+
+
+def test_float64_has_one_precision(rng):
+    recurrence, state = random_recurrence(GATED, rng, steps=18, batch=1, heads=1)
+    assert_follows(recurrence, state, rng, precision="bf16")
+
+
+@some
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_short_dtypes(switches, dtype, rng):
     recurrence, state = random_recurrence(switches, rng, steps=35, batch=1, heads=1, pre=8)
@@ -179,10 +200,14 @@ def test_short_dtypes(switches, dtype, rng):
 
 
 @some
-def test_products_of_bfloat16(switches, rng):
+def test_bfloat16_may_have_finer_products(switches, rng):
+    """Then only operands and results are rounded."""
     recurrence, state = random_recurrence(switches, rng, steps=35, batch=1, heads=1, pre=8)
     short = cast(recurrence, torch.bfloat16)
-    assert_follows(short, state, rng, tolerance="bfloat16 products", chunk=32, precision="bf16")
+    final, finer = (run(short, state.float(), precision=p)[1] for p in (None, "tf32"))
+    expected = recurrent.run(cast(short, torch.float64), state.float().double())[1]
+    assert relative_error(finer, expected) < TOLERANCES["tf32"].value
+    assert relative_error(final, expected) > relative_error(finer, expected)
 
 
 def test_gates_of_the_states_dtype_keep_it(rng):
@@ -404,9 +429,11 @@ def test_tensors_out_of_reach_are_refused_in_words(rng, monkeypatch):
     def kernel():
         pass
 
-    monkeypatch.setattr(triton_chunked.kernels, "scan", kernel)
+    monkeypatch.setattr(triton_chunks, "scan", kernel)
+    with torch.device("cpu"):
+        operands = random_recurrence(GATED, rng, steps=2)
     with pytest.raises(FwbioError, match="TRITON_INTERPRET=1"):
-        run(*random_recurrence(GATED, rng, steps=2))
+        run(*operands)
 
 
 def test_few_heads_over_a_long_time_are_split_and_many_are_not():
