@@ -518,6 +518,7 @@ def compilations() -> Iterator[Compilation]:
         (128, torch.float32, "ieee", "channel", "separate"),
         (128, torch.float32, "tf32x3", "scalar", "tied"),
         (128, torch.bfloat16, "bf16", "scalar", "tied"),
+        (128, torch.bfloat16, "bf16", "channel", "separate"),
         (128, torch.bfloat16, "tf32", "scalar", "separate"),
         (128, torch.bfloat16, "tf32", "channel", "separate"),
         (128, torch.float64, "ieee", "channel", "separate"),
