@@ -26,7 +26,7 @@ from fwbio.kernels.recurrence import Recurrence
 
 # Of a chunk, as many as the state has, within these bounds: more cost more and round worse.
 FEWEST_ROWS, MOST_ROWS = 16, 64
-CACHED = 2**18  # numbers in a segment's largest operand, at most, where a chunk is not larger
+CACHED = 3 * 2**15  # numbers in a segment's largest operand, at most, where a chunk is not larger
 
 
 @by_sequence
@@ -176,6 +176,7 @@ class _Chunks:
         self._whole = None if whole is None else self._by_chunk(whole)
         self.states = state.new_empty(self._count + 1, *state.shape)
         self.states[0] = state
+        self._states = self.states.unbind(0)
         if self._erase is None:
             self._corrected = written
             self._sum_up()
@@ -183,18 +184,17 @@ class _Chunks:
             self._corrected = torch.empty_like(written)
             self._correct(self._erase, written)
 
-    def _by_chunk(self, x: Tensor) -> Tensor:
-        return x.view(self._count, -1, *x.shape[1:])
+    def _by_chunk(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x.view(self._count, -1, *x.shape[1:]).unbind(0)
 
     def _sum_up(self) -> None:
         """States of what is only written."""
-        added = self._by_chunk(torch.bmm(self._held.mT, self._corrected))
-        if self._whole is None:
-            self.states[1:] = added
-            torch.cumsum(self.states, 0, out=self.states)
-            return
+        added, states = self._by_chunk(torch.bmm(self._held.mT, self._corrected)), self._states
         for i in range(self._count):
-            torch.addcmul(added[i], self._whole[i], self.states[i], out=self.states[i + 1])
+            if self._whole is None:
+                torch.add(states[i], added[i], out=states[i + 1])
+            else:
+                torch.addcmul(added[i], self._whole[i], states[i], out=states[i + 1])
 
     def _correct(self, erase: Tensor, written: Tensor) -> None:
         """States of what is corrected before it is written."""
@@ -209,11 +209,15 @@ class _Chunks:
         self._erasing = self._decay.from_start(erase, strict=True)
         errors, inverse, held = map(self._by_chunk, (written, self._inverse, self._held))
         erasing, corrected = map(self._by_chunk, (self._erasing, self._corrected))
+        states = self._states
         for i in range(self._count):
-            error = torch.baddbmm(errors[i], erasing[i], self.states[i], alpha=-1)
+            error = torch.baddbmm(errors[i], erasing[i], states[i], alpha=-1)
             torch.bmm(inverse[i], error, out=corrected[i])
-            kept = self.states[i] if self._whole is None else self._whole[i] * self.states[i]
-            torch.baddbmm(kept, held[i].mT, corrected[i], out=self.states[i + 1])
+            if self._whole is None:
+                states[i + 1].copy_(states[i])
+            else:
+                torch.mul(self._whole[i], states[i], out=states[i + 1])
+            states[i + 1].baddbmm_(held[i].mT, corrected[i])
 
     def _starts(self) -> Tensor:
         """The state at each chunk's start, [count * B * H, K, V]."""
@@ -243,9 +247,10 @@ class _Chunks:
         recent = decay.pairs(self._query, strict=False)
         seen = decay.from_start(self._query, strict=False)
         corrected_grad = torch.bmm(recent.mT, grad)
-        ends_grad, state_grad = self._back_through_states(
+        states_grad, written_grad = self._back_through_states(
             corrected_grad, torch.bmm(seen.mT, grad), state_grad, kept_grads
         )
+        ends_grad = states_grad[1:].flatten(0, 1)
         query_grad = decay.pairs_backward(
             torch.bmm(grad, self._corrected.mT), recent, self._query, strict=False
         )
@@ -254,9 +259,8 @@ class _Chunks:
         if decay.whole is not None:
             shared = (1, 2) if decay.whole.shape[1] == 1 else (2,)
             decay.whole_backward((ends_grad * starts).sum(shared, keepdim=True))
-        written_grad, erase_grad = corrected_grad, None
+        erase_grad = None
         if self._erase is not None:
-            written_grad = torch.bmm(self._inverse.mT, corrected_grad)
             predicted_grad = -written_grad
             erase_grad = decay.pairs_backward(
                 torch.bmm(predicted_grad, self._corrected.mT),
@@ -279,32 +283,38 @@ class _Chunks:
                 strength_grad += torch.linalg.vecdot(self._key, erase_grad)[..., None]
             erase_grad = None
         operands = [query_grad, key_grad, value_grad, strength_grad, erase_grad, decay.gradient()]
-        return state_grad, operands
+        return states_grad[0], operands
 
     def _back_through_states(
         self, corrected_grad: Tensor, read: Tensor, state_grad: Tensor, kept: Mapping[int, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The gradients of the states at the chunks' ends, and of that at the segment's start.
+        """The gradients of the states at the chunks' starts and at the end, and of what is written.
 
         Completes the gradient of the corrected values, to which the later states add.
         """
-        ends_grad = torch.empty_like(self.states[1:])
-        to_corrected, read, held = map(self._by_chunk, (corrected_grad, read, self._held))
+        states_grad = torch.empty_like(self.states)
+        states_grad[-1] = state_grad
+        written_grad = corrected_grad
+        states, direct = states_grad.unbind(0), self._by_chunk(read)
         if self._erase is not None:
-            inverse, erasing = map(self._by_chunk, (self._inverse, self._erasing))
+            written_grad = torch.empty_like(corrected_grad)
+            corrected, written = map(self._by_chunk, (corrected_grad, written_grad))
+            held, inverse = map(self._by_chunk, (self._held, self._inverse))
+            erasing = self._by_chunk(self._erasing)
         for i in reversed(range(self._count)):
-            torch.add(state_grad, kept.get(i, 0), out=ends_grad[i])
+            if i in kept:
+                states[i + 1].add_(kept[i])
             if self._whole is None:
-                state_grad = ends_grad[i] + read[i]
+                torch.add(states[i + 1], direct[i], out=states[i])
             else:
-                state_grad = torch.addcmul(read[i], self._whole[i], ends_grad[i])
+                torch.addcmul(direct[i], self._whole[i], states[i + 1], out=states[i])
             if self._erase is not None:
-                to_corrected[i].baddbmm_(held[i], ends_grad[i])
-                to_written = torch.bmm(inverse[i].mT, to_corrected[i])
-                state_grad.baddbmm_(erasing[i].mT, to_written, alpha=-1)
+                corrected[i].baddbmm_(held[i], states[i + 1])
+                torch.bmm(inverse[i].mT, corrected[i], out=written[i])
+                states[i].baddbmm_(erasing[i].mT, written[i], alpha=-1)
         if self._erase is None:
-            corrected_grad.baddbmm_(self._held, ends_grad.flatten(0, 1))
-        return ends_grad.flatten(0, 1), state_grad
+            corrected_grad.baddbmm_(self._held, states_grad[1:].flatten(0, 1))
+        return states_grad, written_grad
 
 
 def _decay(keys: Tensor, log_decay: Tensor | None, undecayed: bool) -> Decay:

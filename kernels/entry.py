@@ -10,14 +10,12 @@ from torch import Tensor
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.kernels import chunked, lowering, recurrent
 from fwbio.kernels.recurrence import Run, state_dtype
-from fwbio.kernels.support import chosen
+from fwbio.kernels.support import PRECISIONS, chosen
 from fwbio.program import check_streams
 from fwbio.rule import Rule, Stream
 from fwbio.rules import resolve
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
-PRECISIONS = ("ieee", "tf32", "tf32x3")
 
 
 def scan(
@@ -70,8 +68,9 @@ def scan(
             registers), "triton_chunked", "triton" for either of these, or "auto": by device and
             shape, as `fwbio.kernels.support.TABLE` says. Without a GPU Triton's run on its
             interpreter, for tests, where TRITON_INTERPRET=1 is set before Python starts.
-        precision: of float32 products on a GPU's tensor cores ("triton_chunked"): "ieee" unless
-            told, "tf32" or "tf32x3". All other backends have true float32 products.
+        precision: of products in "triton_chunked": "ieee" (that of float32 and float64 unless
+            told), "tf32" (that of float16), "tf32x3" or "bf16" (that of bfloat16); states and sums
+            are float32 all the same. Every other backend has the state's own products.
         **streams: further streams that the rule declares: `erase_key`, `erase_direction` and
             `ridge` (above 0) [B, T, H, K], `log_beta` [B, T, H].
 

@@ -12,6 +12,7 @@ from fwbio.rules import resolve
 
 BACKENDS = ("recurrent", "chunked", "triton_recurrent", "triton_chunked")
 CHOICES = ("auto", "triton")
+PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")
 
 
 class Row(NamedTuple):

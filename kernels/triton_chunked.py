@@ -20,6 +20,7 @@ from torch import Tensor
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.kernels import triton_chunks as kernels
 from fwbio.kernels.recurrence import Recurrence, state_dtype
+from fwbio.kernels.support import PRECISIONS
 from fwbio.kernels.triton_chunked_plan import (
     Layout,
     Plan,
@@ -31,7 +32,6 @@ from fwbio.kernels.triton_chunked_plan import (
 )
 from fwbio.kernels.triton_common import Compilation
 
-PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16")
 _PRECISION = {
     torch.float64: "ieee",
     torch.float32: "ieee",
