@@ -4,8 +4,6 @@ Rows lie at `start + row` of [rows, H, width] tensors, states in [states, H, K, 
 chunk's rows in [chunks, H, C, C].
 """
 
-# mypy: allow-untyped-defs, allow-incomplete-defs
-
 import triton
 import triton.language as tl
 

@@ -12,7 +12,7 @@ from fwbio.kernels import recurrent
 from fwbio.kernels.recurrence import Recurrence, state_dtype
 
 pytest.importorskip("triton")
-from fwbio.kernels import triton_common, triton_recurrent
+from fwbio.kernels import triton_common, triton_recurrent, triton_steps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ANCHORS = triton_recurrent.ANCHORS
@@ -320,6 +320,6 @@ def test_more_channels_than_fit_are_refused_in_words(rng):
 def test_tensors_out_of_reach_are_refused_in_words():
     from triton.runtime.jit import JITFunction
 
-    compiled = JITFunction(triton_recurrent._forward.fn)
+    compiled = JITFunction(triton_steps.forward.fn)
     with pytest.raises(FwbioError, match=r"tensors are on cpu; .*TRITON_INTERPRET=1"):
         triton_common.check_device(compiled, torch.zeros(1))
