@@ -16,6 +16,7 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     q = k = torch.rand(2, 6, 1, 4)
     names = {"q": q, "k": k, "v": torch.rand(2, 6, 1, 3)}
     names |= {"beta": torch.rand(2, 6, 1), "log_decay": -torch.rand(2, 6, 1)}
+    names |= {"g": -torch.rand(2, 6, 1, 4)}
     for block in BLOCKS:
         exec(block, names)
     assert (tmp_path / "spikes.nc").exists()
