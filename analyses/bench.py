@@ -29,12 +29,11 @@ from fwbio.analyses.bench_peers import (
 )
 from fwbio.analyses.bench_rows import DEVICES, ROWS, Device, Row, small
 from fwbio.errors import FwbioError, unknown_name
-from fwbio.kernels.support import BACKENDS, TABLE, chosen, unsupported
+from fwbio.kernels.support import BACKENDS, chosen, unsupported
 from fwbio.rules import resolve
 
 SCHEMA = 1
 EFFORT = Effort(seconds=20.0, least=5, most=31)
-CPU_BACKENDS = tuple(row.backend for row in TABLE if row.device == "cpu")
 NO_GPU = "there is no GPU here"
 Entry = dict[str, Any]
 
@@ -97,9 +96,7 @@ def kernels(
             bar.update(len(rows))
     points: list[Entry] = []
     if "cpu" in devices:
-        points = _scaling(
-            sweeps, backends or CPU_BACKENDS, threads, seed, quick=quick, progress=progress
-        )
+        points = _scaling(sweeps, backends, threads, seed, quick=quick, progress=progress)
     return {
         "schema": SCHEMA,
         "fwbio": __version__,
@@ -300,7 +297,7 @@ def _scaling(
     cases = [
         (sweep, backend)
         for sweep in sweeps
-        for backend in backends
+        for backend in backends or sweep.backends
         if unsupported(sweep.rule, backend) is None
     ]
     bar = tqdm(cases, desc="cost against size", unit="sweep", disable=not progress)

@@ -25,7 +25,7 @@ Axis = Literal["T", "B"]
 STEPS = tuple(2**n for n in range(8, 17))
 QUICK_STEPS = (64, 128, 256, 512)
 TRIALS = tuple(4**n for n in range(7))
-LONGEST = 1.0  # seconds of a run, after which a sweep goes to no larger size
+LONGEST = 0.5  # seconds of a run, after which a sweep goes to no larger size
 EFFORT = Effort(seconds=1.0, least=3, most=15)
 
 
@@ -37,11 +37,13 @@ class Sweep:
         rule: its name.
         axis: "T", steps (of B 1, H 4, K = V = 64), or "B", trials (of T 64, H 1, K = V = 32).
         direction: "forward" or "forward+backward".
+        backends: those measured, unless others are asked for.
     """
 
     rule: str
     axis: Axis
     direction: Direction
+    backends: tuple[str, ...] = ("chunked",)
 
     def sizes(self, *, quick: bool = False) -> tuple[int, ...]:
         """The sizes of the axis; if it is to be quick, four small ones."""
@@ -59,11 +61,12 @@ class Sweep:
         return Row(rule=self.rule, direction=self.direction, dtype="float32", **shape)
 
 
+BOTH = ("recurrent", "chunked")
 SWEEPS = (
     *(Sweep(rule=rule, axis="T", direction="forward") for rule in LINEAR),
     *(Sweep(rule=rule, axis="B", direction="forward") for rule in LINEAR),
-    Sweep(rule="gated_delta", axis="T", direction="forward+backward"),
-    Sweep(rule="gated_delta", axis="B", direction="forward+backward"),
+    Sweep(rule="gated_delta", axis="T", direction="forward+backward", backends=BOTH),
+    Sweep(rule="gated_delta", axis="B", direction="forward+backward", backends=BOTH),
 )
 
 

@@ -6,9 +6,8 @@ A chunk has R rows (writes), S is the state at its start, and the rows' decays s
     U' = (I + L)^-1 (u - p^ S);   O = q^ S + A U';   S' = whole S + k^^T U'
 
 One operator runs a sequence segment by segment, each of as many chunks as stay in the cache, so
-that the forward pass needs no memory that grows with time but for its outputs. The backward pass
-starts from the states at the segments' starts, which the forward pass keeps when asked to, and
-makes the rest anew.
+that the forward pass needs no memory that grows with time but for its outputs. For the backward
+pass it keeps the states at the chunks' starts; the rest is made anew.
 """
 
 import itertools
@@ -56,6 +55,7 @@ def run(
         recurrence.writes,
         keep_every or 0,
         rows,
+        recurrence.scale,
         save,
     )
     return y, final, kept if keep_every else None
@@ -63,11 +63,15 @@ def run(
 
 @dataclass(frozen=True)
 class _Segment:
-    """Chunks of equal length, one after another: `count` of `length` steps from `start`."""
+    """Chunks of equal length, one after another: `count` of `length` steps from `start`.
+
+    `first` is the number of the first of them among all chunks.
+    """
 
     start: int
     length: int
     count: int
+    first: int
 
     @property
     def end(self) -> int:
@@ -95,12 +99,13 @@ def _segments(steps: int, longest: int, every: int, count: int) -> list[_Segment
     for start in range(0, steps, interval):
         whole, rest = divmod(min(interval, steps - start), length)
         lengths += [length] * whole + [rest] * (rest > 0)
-    found, start = [], 0
+    found: list[_Segment] = []
+    start = chunks = 0
     for size, run_of in itertools.groupby(lengths):
         equal = len(list(run_of))
-        for first in range(0, equal, count):
-            found.append(_Segment(start, size, min(count, equal - first)))
-            start = found[-1].end
+        for taken in range(0, equal, count):
+            found.append(_Segment(start, size, min(count, equal - taken), chunks))
+            start, chunks = found[-1].end, chunks + found[-1].count
     return found
 
 
@@ -156,12 +161,17 @@ class _Chunks:
     Args:
         layout: of the segment.
         recurrence: of the whole sequence.
-        state: the state at the segment's start, [B * H, K, V].
+        states: [count + 1, B * H, K, V], of which the first is the state at the segment's start,
+            and the others, at the chunks' ends, are found; or [count, B * H, K, V], those at the
+            chunks' starts, where all are known.
     """
 
-    def __init__(self, layout: _Layout, recurrence: Recurrence, state: Tensor) -> None:
+    def __init__(self, layout: _Layout, recurrence: Recurrence, states: Tensor) -> None:
         self._tied = recurrence.tied
+        self._scale = recurrence.scale
         self._query = layout.rows(recurrence.query, reads=True)
+        if self._scale != 1:
+            self._query *= self._scale
         self._key, self._value = layout.rows(recurrence.key), layout.rows(recurrence.value)
         self._strength = layout.rows_if_any(recurrence.strength)
         self._erase = layout.rows_if_any(recurrence.erase)
@@ -174,42 +184,42 @@ class _Chunks:
         self._held = self._decay.to_end()
         whole = self._decay.whole
         self._whole = None if whole is None else self._by_chunk(whole)
-        self.states = state.new_empty(self._count + 1, *state.shape)
-        self.states[0] = state
-        self._states = self.states.unbind(0)
-        if self._erase is None:
-            self._corrected = written
-            self._sum_up()
-        else:
-            self._corrected = torch.empty_like(written)
-            self._correct(self._erase, written)
+        self._starts = states[: self._count].flatten(0, 1)
+        self._corrected = written
+        if self._erase is not None:
+            self._predicts = self._decay.pairs(self._erase, strict=True)
+            self._erasing = self._decay.from_start(self._erase, strict=True)
+            self._inverse = torch.linalg.solve_triangular(
+                self._predicts,
+                torch.eye(written.shape[1], dtype=written.dtype, device=written.device),
+                upper=False,
+                unitriangular=True,
+            )
+            if len(states) == self._count:
+                error = torch.baddbmm(written, self._erasing, self._starts, alpha=-1)
+                self._corrected = torch.bmm(self._inverse, error)
+            else:
+                self._corrected = torch.empty_like(written)
+                self._correct(written, states.unbind(0))
+        elif len(states) > self._count:
+            self._sum_up(states.unbind(0))
 
     def _by_chunk(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.view(self._count, -1, *x.shape[1:]).unbind(0)
 
-    def _sum_up(self) -> None:
-        """States of what is only written."""
-        added, states = self._by_chunk(torch.bmm(self._held.mT, self._corrected)), self._states
+    def _sum_up(self, states: Sequence[Tensor]) -> None:
+        """Find the states of what is only written."""
+        added = self._by_chunk(torch.bmm(self._held.mT, self._corrected))
         for i in range(self._count):
             if self._whole is None:
                 torch.add(states[i], added[i], out=states[i + 1])
             else:
                 torch.addcmul(added[i], self._whole[i], states[i], out=states[i + 1])
 
-    def _correct(self, erase: Tensor, written: Tensor) -> None:
-        """States of what is corrected before it is written."""
-        self._predicts = self._decay.pairs(erase, strict=True)
-        rows = self._predicts.shape[1]
-        self._inverse = torch.linalg.solve_triangular(
-            self._predicts,
-            torch.eye(rows, dtype=written.dtype, device=written.device),
-            upper=False,
-            unitriangular=True,
-        )
-        self._erasing = self._decay.from_start(erase, strict=True)
+    def _correct(self, written: Tensor, states: Sequence[Tensor]) -> None:
+        """Correct what is written, and find the states of that."""
         errors, inverse, held = map(self._by_chunk, (written, self._inverse, self._held))
         erasing, corrected = map(self._by_chunk, (self._erasing, self._corrected))
-        states = self._states
         for i in range(self._count):
             error = torch.baddbmm(errors[i], erasing[i], states[i], alpha=-1)
             torch.bmm(inverse[i], error, out=corrected[i])
@@ -219,15 +229,11 @@ class _Chunks:
                 torch.mul(self._whole[i], states[i], out=states[i + 1])
             states[i + 1].baddbmm_(held[i].mT, corrected[i])
 
-    def _starts(self) -> Tensor:
-        """The state at each chunk's start, [count * B * H, K, V]."""
-        return self.states[:-1].flatten(0, 1)
-
     def read(self) -> Tensor:
         """The read-outs, [count * B * H, R, V]."""
         recent = self._decay.pairs(self._query, strict=False)
         seen = self._decay.from_start(self._query, strict=False)
-        return torch.bmm(seen, self._starts()).baddbmm_(recent, self._corrected)
+        return torch.bmm(seen, self._starts).baddbmm_(recent, self._corrected)
 
     def backward(
         self, grad: Tensor, state_grad: Tensor, kept_grads: Mapping[int, Tensor]
@@ -243,7 +249,7 @@ class _Chunks:
             Those of the state at the segment's start, and of the rows of query, key, value,
             strength, erase and log_decay, None where there is none.
         """
-        decay, starts = self._decay, self._starts()
+        decay, starts = self._decay, self._starts
         recent = decay.pairs(self._query, strict=False)
         seen = decay.from_start(self._query, strict=False)
         corrected_grad = torch.bmm(recent.mT, grad)
@@ -255,6 +261,8 @@ class _Chunks:
             torch.bmm(grad, self._corrected.mT), recent, self._query, strict=False
         )
         query_grad += decay.from_start_backward(torch.bmm(grad, starts.mT), seen, strict=False)
+        if self._scale != 1:
+            query_grad *= self._scale
         decay.to_end_backward(torch.bmm(self._corrected, ends_grad.mT))
         if decay.whole is not None:
             shared = (1, 2) if decay.whole.shape[1] == 1 else (2,)
@@ -292,7 +300,7 @@ class _Chunks:
 
         Completes the gradient of the corrected values, to which the later states add.
         """
-        states_grad = torch.empty_like(self.states)
+        states_grad = state_grad.new_empty(self._count + 1, *state_grad.shape)
         states_grad[-1] = state_grad
         written_grad = corrected_grad
         states, direct = states_grad.unbind(0), self._by_chunk(read)
@@ -331,6 +339,10 @@ class _Plan:
     segments: list[_Segment]
     batches: list[slice]
 
+    @property
+    def chunks(self) -> int:
+        return sum(segment.count for segment in self.segments)
+
     @classmethod
     def of(cls, query: Tensor, state: Tensor, writes: int, keep_every: int, rows: int) -> "_Plan":
         # int: a compiler's symbolic sizes are fixed here, for the plan depends on them.
@@ -357,9 +369,10 @@ def _chunked(
     writes: int,
     keep_every: int,
     rows: int,
+    scale: float,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Read-outs, last state, kept states, and (to `save`) the states at the segments' starts."""
+    """Read-outs, last state, kept states, and (to `save`) the states at the chunks' starts."""
     recurrence = Recurrence(
         query=query,
         key=key,
@@ -370,21 +383,25 @@ def _chunked(
         tied=tied,
         undecayed=undecayed,
         writes=writes,
+        scale=scale,
     )
     y, final, kept, starts = _outputs(query, value, state, writes, keep_every, rows, save)
     final.copy_(state)
     plan = _Plan.of(query, state, writes, keep_every, rows)
-    for number, segment in enumerate(plan.segments):
-        if save:
-            starts[number] = final
+    for segment in plan.segments:
         for part in plan.batches:
             layout = _Layout(segment, part, writes, state.dtype)
-            before = final[part].flatten(0, 1)
-            chunks = _Chunks(layout, recurrence, before)
+            last = final[part].flatten(0, 1)
+            states = last.new_empty(segment.count + 1, *last.shape)
+            states[0] = last
+            chunks = _Chunks(layout, recurrence, states)
             layout.put(chunks.read(), y, reads=True)
-            final[part].view_as(before).copy_(chunks.states[-1])
+            last.copy_(states[-1])
+            if save:
+                own = starts[segment.first : segment.first + segment.count, part]
+                own.copy_(states[:-1].view_as(own))
             for i, at in segment.kept(keep_every):
-                kept[part, at] = chunks.states[i + 1].view_as(kept[part, at])
+                kept[part, at] = states[i + 1].view_as(kept[part, at])
             del chunks  # before the next ones need memory
     return y, final, kept, starts
 
@@ -404,7 +421,7 @@ def _outputs(
         value.new_empty(batch, steps, heads, value.shape[-1]),
         torch.empty_like(state, memory_format=torch.contiguous_format),
         state.new_empty(batch, steps // keep_every if keep_every else 0, *state.shape[1:]),
-        state.new_empty(len(plan.segments) if save else 0, *state.shape),
+        state.new_empty(plan.chunks if save else 0, *state.shape),
     )
 
 
@@ -422,6 +439,7 @@ def _(
     writes: int,
     keep_every: int,
     rows: int,
+    scale: float,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _outputs(query, value, state, writes, keep_every, rows, save)
@@ -444,6 +462,7 @@ def _chunked_backward(
     writes: int,
     keep_every: int,
     rows: int,
+    scale: float,
 ) -> list[Tensor]:
     """The gradients of the first state and of every operand that there is, in this order."""
     recurrence = Recurrence(
@@ -456,6 +475,7 @@ def _chunked_backward(
         tied=tied,
         undecayed=undecayed,
         writes=writes,
+        scale=scale,
     )
     state_grad, *present = _gradients(recurrence.operands, starts)
     if final_grad is None:
@@ -467,17 +487,16 @@ def _chunked_backward(
     unfilled = iter(present)
     grads = [None if x is None else next(unfilled) for x in recurrence.operands]
     plan = _Plan.of(query, state_grad, writes, keep_every, rows)
-    for number in reversed(range(len(plan.segments))):
-        segment = plan.segments[number]
+    for segment in reversed(plan.segments):
         for part in plan.batches:
             layout = _Layout(segment, part, writes, starts.dtype)
-            before = starts[number, part].flatten(0, 1)
-            chunks = _Chunks(layout, recurrence, before)
-            after = state_grad[part].view_as(before)
+            own = starts[segment.first : segment.first + segment.count, part]
+            chunks = _Chunks(layout, recurrence, own.flatten(1, 2))
+            after = state_grad[part].flatten(0, 1)
             at_ends = {}
             if kept_grad is not None:
                 for i, at in segment.kept(keep_every):
-                    at_ends[i] = kept_grad[part, at].reshape_as(before)
+                    at_ends[i] = kept_grad[part, at].reshape_as(after)
             first, found = chunks.backward(layout.rows(y_grad, reads=True), after, at_ends)
             after.copy_(first)
             for i, (rows_grad, grad) in enumerate(zip(found, grads, strict=True)):
@@ -509,16 +528,17 @@ def _(
     writes: int,
     keep_every: int,
     rows: int,
+    scale: float,
 ) -> list[Tensor]:
     return _gradients((query, key, value, strength, erase, log_decay), starts)
 
 
 def _save(ctx: Any, inputs: tuple, output: tuple) -> None:
     ctx.set_materialize_grads(False)
-    *operands, _, tied, undecayed, writes, keep_every, rows, _ = inputs
+    *operands, _, tied, undecayed, writes, keep_every, rows, scale, _ = inputs
     ctx.save_for_backward(*operands, output[3])
     ctx.mark_non_differentiable(output[3])
-    ctx.settings = (tied, undecayed, writes, keep_every, rows)
+    ctx.settings = (tied, undecayed, writes, keep_every, rows, scale)
 
 
 def _backward(
@@ -529,7 +549,7 @@ def _backward(
         *operands, starts, y_grad, final_grad, kept_grad, *ctx.settings
     )
     grads = iter(present)
-    return (*(None if x is None else next(grads) for x in operands), state_grad, *[None] * 6)
+    return (*(None if x is None else next(grads) for x in operands), state_grad, *[None] * 7)
 
 
 def _no_second_derivative(ctx: Any, *grads: Any) -> None:

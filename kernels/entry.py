@@ -112,9 +112,15 @@ def scan(
     run = _runner(ran, precision)
     with torch.autocast(q.device.type, enabled=False):
         y, state, kept = lowering.execute(
-            rule, laid_out, state, run, writes=writes, keep_every=return_states, ends=ends
+            rule,
+            laid_out,
+            state,
+            run,
+            writes=writes,
+            keep_every=return_states,
+            ends=ends,
+            scale=float(scale),
         )
-        y = y if scale == 1 else scale * y
     return (y, state) if kept is None else (y, state, kept)
 
 

@@ -24,6 +24,7 @@ def execute(
     writes: int,
     keep_every: int | None,
     ends: tuple[int, ...] | None,
+    scale: float = 1.0,
 ) -> Outputs:
     """Run a rule over sequences by a backend.
 
@@ -36,33 +37,38 @@ def execute(
         writes: writes a step.
         keep_every: keep the state after every so many steps, or not at all.
         ends: of packed sequences, from 0 to T, or None.
+        scale: factor on the read-outs.
 
     Returns:
         The read-outs [B, T, H, V] in the query's dtype, the final state, and the kept states
         [B, kept, H, K, columns] or None.
     """
     if rule.terms.write == "exponential":
-        return _stabilised(rule, streams, state, run, keep_every, ends)
-    form = normal_form(rule, streams, xp=torch, time_axis=1, writes_per_step=writes)
-    if form.transposed:
-        return _transposed(form, state, run, keep_every, ends)
-    if form.ridge is not None:
-        return _ridge(form, state, run, keep_every, ends)
-    return _plain(form, state, run, keep_every, ends)
+        y, final, kept = _stabilised(rule, streams, state, run, keep_every, ends)
+    else:
+        form = normal_form(rule, streams, xp=torch, time_axis=1, writes_per_step=writes)
+        if form.transposed:
+            y, final, kept = _transposed(form, state, run, keep_every, ends)
+        elif form.ridge is not None:
+            y, final, kept = _ridge(form, state, run, keep_every, ends)
+        elif form.normaliser != "none":
+            y, final, kept = _normalised(form, state, run, keep_every, ends)
+        else:
+            recurrence = _recurrence(form, form.query.dtype, state.dtype)
+            return run(replace(recurrence, scale=scale), state, keep_every, ends)
+    return y if scale == 1 else scale * y, final, kept
 
 
-def _plain(
+def _normalised(
     form: NormalForm,
     state: Tensor,
     run: Run,
     keep_every: int | None,
     ends: tuple[int, ...] | None,
 ) -> Outputs:
-    """A rule that is one run, its read-outs divided by the normaliser's where there is one."""
+    """A rule that is one run, its read-outs divided by the normaliser's."""
     y, final, kept = run(_recurrence(form, form.query.dtype, state.dtype), state, keep_every, ends)
-    if form.normaliser != "none":
-        y = normalised(y.to(state.dtype), form, torch).to(y.dtype)
-    return y, final, kept
+    return normalised(y.to(state.dtype), form, torch).to(y.dtype), final, kept
 
 
 def _recurrence(form: NormalForm, dtype: torch.dtype, wide: torch.dtype) -> Recurrence:
@@ -180,7 +186,7 @@ def _stabilised(
         torch.cat([m[:, part] for m in scales], 1) for part in (slice(-1), slice(1, None))
     )
     form = normal_form(rule, streams, xp=torch, time_axis=1, stabiliser=(before, after))
-    y, final, kept = _plain(form, state[..., :-1], run, keep_every, ends)
+    y, final, kept = _normalised(form, state[..., :-1], run, keep_every, ends)
     final = _with_scale(final, torch.cat([m[:, -1] for m in scales]))
     if keep_every is not None and kept is not None:
         kept = _with_scale(kept, torch.cat([m[:, keep_every::keep_every] for m in scales], 1))

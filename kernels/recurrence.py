@@ -4,7 +4,7 @@
         W~ = diag(exp(log_decay)) W
         u' = strength value - W~^T p          p = strength key, or p = erase, or nothing erased
         W  = W~ + key u'^T                    (`undecayed`: W^T p in place of W~^T p)
-    y = W^T query
+    y = scale W^T query
 
 A rule reaches a backend by lowering its normal form to such recurrences (`lowering`), so that a
 backend knows nothing of rules.
@@ -37,6 +37,7 @@ class Recurrence:
         tied: whether what is erased is read by strength * key.
         undecayed: whether it is read from the weights before they decay.
         writes: n.
+        scale: factor on the read-outs.
     """
 
     query: Tensor
@@ -48,6 +49,7 @@ class Recurrence:
     tied: bool = False
     undecayed: bool = False
     writes: int = 1
+    scale: float = 1.0
 
     @property
     def decays(self) -> Decay:
@@ -80,6 +82,7 @@ class Recurrence:
             tied=self.tied,
             undecayed=self.undecayed,
             writes=self.writes,
+            scale=self.scale,
         )
 
     def between(self, start: int, end: int) -> "Recurrence":

@@ -49,7 +49,8 @@ def run(
             kept.append(state)
     batch, heads, _, columns = state.shape
     y = torch.stack(readouts, 1) if readouts else state.new_zeros(batch, 0, heads, columns)
+    y = (y if recurrence.scale == 1 else recurrence.scale * y).to(dtype)
     if not keep_every:
-        return y.to(dtype), state, None
+        return y, state, None
     trajectory = torch.stack(kept, 1) if kept else state.new_zeros(batch, 0, *state.shape[1:])
-    return y.to(dtype), state, trajectory
+    return y, state, trajectory

@@ -508,6 +508,8 @@ def run(
     )
     if writes > 1:
         y = y[:, writes - 1 :: writes]
+    if recurrence.scale != 1:
+        y = recurrence.scale * y
     return y, final, kept if keep_every else None
 
 

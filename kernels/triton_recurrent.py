@@ -442,6 +442,8 @@ def run(
         kept_states,
         save,
     )
+    if recurrence.scale != 1:
+        y = recurrence.scale * y
     return y, final, states if keep_every else None
 
 
