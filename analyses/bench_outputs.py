@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,7 +29,7 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
         FwbioError: the folder can't be written.
     """
     contents = {
-        DATA: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False).encode(),
+        DATA: json.dumps(_finite(found), indent=1, ensure_ascii=False, allow_nan=False).encode(),
         TABLE: pd.DataFrame(found["results"]).to_csv(index=False).encode(),
     }
     if found["scaling"]:
@@ -37,6 +38,15 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
         for name, content in contents.items():
             stack.enter_context(written_aside(folder / name)).write_bytes(content)
     return [folder / name for name in contents]
+
+
+def _finite(found: Any) -> Any:
+    """The same with null for every number that is none: hours of measuring are not lost to one."""
+    if isinstance(found, Mapping):
+        return {name: _finite(x) for name, x in found.items()}
+    if isinstance(found, (list, tuple)):
+        return [_finite(x) for x in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found
 
 
 def _figure(points: Sequence[Mapping[str, Any]]) -> bytes:

@@ -120,6 +120,8 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, flo
             where="exponent",
             mend="measure more sizes",
         )
+    if np.ptp(y) == 0:
+        return 0.0, 0.0  # of which the correlation, and with it the error, is undefined
     fit = linregress(np.log(x), np.log(y))
     return float(fit.slope), float(fit.stderr)
 

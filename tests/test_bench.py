@@ -270,6 +270,7 @@ def test_the_fit_finds_the_exponent_within_its_error(power, rng):
     found, error = exponent(sizes, costs)
     assert abs(found - power) < TOLERANCES["standard errors"].value * error
     assert 0 < error < 0.05
+    assert exponent(sizes, np.full(sizes.size, 7.0)) == (0.0, 0.0)
     with pytest.raises(FwbioError, match="three positive sizes"):
         exponent([1, 2], [1, 2])
 
