@@ -128,6 +128,8 @@ class _Decaying(Decay):
         undecayed: whether strict reads come before their own row's decay.
     """
 
+    whole: Tensor
+
     def __init__(self, keys: Tensor, *, undecayed: bool) -> None:
         self._keys = keys
         self._undecayed = undecayed
