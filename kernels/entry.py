@@ -158,7 +158,7 @@ def _check_shapes(rule: Rule, q: Tensor, k: Tensor, v: Tensor) -> int:
             raise FwbioError(
                 f"{_seen(x)} is not a floating tensor of four axes",
                 where=name,
-                mend="lay it out as [batch, time, head, channel]",
+                mend="give [batch, time, head, channel] in float64, float32, bfloat16 or float16",
             )
         _alike(name, x, q, (q.dtype,))
     batch, steps, heads, pre = q.shape

@@ -24,7 +24,7 @@ MISTAKES = {
     "q has whole numbers": (
         "hebb",
         {"q": zeros(B, T, H, K, dtype=torch.int64)},
-        r"q: .* torch.int64 .* floating",
+        r"q: .* torch.int64 .* floating .* in float64, float32, bfloat16 or float16",
     ),
     "k is single": (
         "hebb",
@@ -45,6 +45,16 @@ MISTAKES = {
     "unknown rule": ("detla", {}, "rule: there is no rule called 'detla'; did you mean 'delta'"),
     "rule is a number": (3, {}, "rule: a rule is a name or a fwbio.Rule, not int"),
     "unknown backend": ("hebb", {"backend": "cuda"}, "backend: there is no backend .* recurrent"),
+    "unknown precision": (
+        "hebb",
+        {"precision": "tf3", "backend": "triton_chunked"},
+        "precision: there is no precision called 'tf3'; did you mean 'tf32'",
+    ),
+    "precision that a backend lacks": (
+        "hebb",
+        {"precision": "tf32", "backend": "chunked"},
+        "precision: the backend 'chunked' has no tf32 products; .*triton_chunked",
+    ),
     "missing beta": ("delta", {"beta": None}, "beta: the rule 'delta' needs 'beta'; give it as"),
     "missing decay": ("mamba2", {"log_decay": None}, "log_decay: .* needs 'log_decay'"),
     "missing erase key": ("comba", {"erase_key": None}, "erase_key: .* needs 'erase_key'"),
