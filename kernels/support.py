@@ -33,8 +33,8 @@ class Row(NamedTuple):
     reason: str
 
 
-# The first row that fits is taken; "triton" chooses among the rows of the GPU, whose bounds come from
-# counting programs and launches and have yet to be measured.
+# The first row that fits is taken; "triton" chooses among the rows of the GPU, whose bounds come
+# from counting programs and launches and have yet to be measured.
 TABLE = (
     Row("cpu", 8, 0, "recurrent", "setting up a chunk costs as much as some ten steps"),
     Row("cpu", math.inf, 0, "chunked", "batched products in place of loops"),
