@@ -120,7 +120,8 @@ def _chunked(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Read-outs, last state, kept states, and (to `save`) the states at the chunks' starts."""
     operands = (query, key, value, strength, erase, log_decay)
-    recurrence = _recurrence(operands, tied, undecayed, writes, scale)
+    switches = {"tied": tied, "undecayed": undecayed, "writes": writes, "scale": scale}
+    recurrence = Recurrence.of(operands, **switches)
     y, final, kept, starts = _outputs(query, value, state, writes, keep_every, rows, save)
     final.copy_(state)
     plan = _Plan.of(query, state, writes, keep_every, rows)
@@ -140,24 +141,6 @@ def _chunked(
                 kept[part, at] = states[i + 1].view_as(kept[part, at])
             del chunks  # before the next ones need memory
     return y, final, kept, starts
-
-
-def _recurrence(
-    operands: Sequence[Any], tied: bool, undecayed: bool, writes: int, scale: float
-) -> Recurrence:
-    query, key, value, strength, erase, log_decay = operands
-    return Recurrence(
-        query=query,
-        key=key,
-        value=value,
-        strength=strength,
-        erase=erase,
-        log_decay=log_decay,
-        tied=tied,
-        undecayed=undecayed,
-        writes=writes,
-        scale=scale,
-    )
 
 
 def _outputs(
@@ -220,7 +203,8 @@ def _chunked_backward(
 ) -> list[Tensor]:
     """The gradients of the first state and of every operand that there is, in this order."""
     operands = (query, key, value, strength, erase, log_decay)
-    recurrence = _recurrence(operands, tied, undecayed, writes, scale)
+    switches = {"tied": tied, "undecayed": undecayed, "writes": writes, "scale": scale}
+    recurrence = Recurrence.of(operands, **switches)
     state_grad, *present = _gradients(recurrence.operands, starts)
     if final_grad is None:
         state_grad.zero_()

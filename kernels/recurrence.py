@@ -10,15 +10,16 @@ A rule reaches a backend by lowering its normal form to such recurrences (`lower
 backend knows nothing of rules.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 Decay = Literal["none", "scalar", "channel"]
 Erase = Literal["none", "tied", "separate"]
+OPERANDS = ("query", "key", "value", "strength", "erase", "log_decay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,23 +68,21 @@ class Recurrence:
 
     @property
     def operands(self) -> tuple[Tensor | None, ...]:
-        """Query, key, value, strength, erase and log_decay, in this order."""
+        """Its tensors, in the order of `OPERANDS`."""
         return (self.query, self.key, self.value, self.strength, self.erase, self.log_decay)
+
+    @classmethod
+    def of(cls, operands: Sequence[Any], **switches: Any) -> "Recurrence":
+        """The recurrence of `operands`, as an operator takes and gives them."""
+        return cls(**dict(zip(OPERANDS, operands, strict=True)), **switches)
 
     def detached(self) -> "Recurrence":
         """The same recurrence, outside of any graph."""
-        return Recurrence(
-            query=self.query.detach(),
-            key=self.key.detach(),
-            value=self.value.detach(),
-            strength=None if self.strength is None else self.strength.detach(),
-            erase=None if self.erase is None else self.erase.detach(),
-            log_decay=None if self.log_decay is None else self.log_decay.detach(),
-            tied=self.tied,
-            undecayed=self.undecayed,
-            writes=self.writes,
-            scale=self.scale,
-        )
+        outside: dict[str, Any] = {
+            name: None if x is None else x.detach()
+            for name, x in zip(OPERANDS, self.operands, strict=True)
+        }
+        return replace(self, **outside)
 
     def between(self, start: int, end: int) -> "Recurrence":
         """The recurrence of the steps from start to end."""

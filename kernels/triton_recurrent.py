@@ -248,7 +248,7 @@ def _operator(
     """
     check_device(kernels.forward, query)
     operands = (query, key, value, strength, erase, log_decay)
-    recurrence = _recurrence(operands, tied, undecayed, writes)
+    recurrence = Recurrence.of(operands, tied=tied, undecayed=undecayed, writes=writes)
     results = _results(
         *operands, state, packing, tied, undecayed, writes, keep_every, kept_states, save
     )
@@ -275,9 +275,7 @@ def _results(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The operator's results, not yet filled in."""
     batch, times = key.shape[:2]
-    decay = _recurrence(
-        (query, key, value, strength, erase, log_decay), tied, undecayed, writes
-    ).decays
+    decay = Recurrence.of((query, key, value, strength, erase, log_decay)).decays
     anchors = batch * times // ANCHORS[decay] + state.shape[0] if save and decay != "none" else 0
     return (
         query.new_empty(*query.shape[:3], value.shape[-1]),
@@ -312,7 +310,7 @@ def _backward_operator(
     those of the read-outs, the final and the kept states.
     """
     operands = (query, key, value, strength, erase, log_decay)
-    recurrence = _recurrence(operands, tied, undecayed, writes)
+    recurrence = Recurrence.of(operands, tied=tied, undecayed=undecayed, writes=writes)
     parts = _parts(recurrence, state)
     _backward_launch(
         recurrence, state, packing, (write, anchors), (dy, dfinal, dkept), keep_every, parts
@@ -343,26 +341,6 @@ def _gradients(
     """The gradients, not yet filled in."""
     operands = (query, key, value, strength, erase, log_decay, state)
     return tuple(state.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands)
-
-
-def _recurrence(
-    operands: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None],
-    tied: bool,
-    undecayed: bool,
-    writes: int,
-) -> Recurrence:
-    query, key, value, strength, erase, log_decay = operands
-    return Recurrence(
-        query=query,
-        key=key,
-        value=value,
-        strength=strength,
-        erase=erase,
-        log_decay=log_decay,
-        tied=tied,
-        undecayed=undecayed,
-        writes=writes,
-    )
 
 
 def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:

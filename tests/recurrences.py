@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from fwbio.kernels import recurrent
-from fwbio.kernels.recurrence import Recurrence
+from fwbio.kernels.recurrence import OPERANDS, Recurrence
 
 SWITCHES = [
     (decay, erase, undecayed)
@@ -15,7 +15,6 @@ SWITCHES = [
     )
     if not (undecayed and "none" in (decay, erase))
 ]
-OPERANDS = ("query", "key", "value", "strength", "erase", "log_decay")
 
 
 def random_recurrence(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from backends import TRITON, backends
-from programs import random_program
+from backends import TORCH, TRITON, backends
+from programs import random_program, random_tensors
 from tolerances import TOLERANCES, assert_close
 
 from fwbio import RULES, FwbioError, kernels, models, reference
@@ -57,6 +57,17 @@ def test_tritons_interpreter_agrees_with_the_reference(rule, backend, rng):
     run = kernels.execute(program, backend=backend, dtype="float64", weights=2)
     assert_conforms(run, reference.execute(program, weights=2), "float64")
     assert run.attrs["backend"] == backend
+
+
+@pytest.mark.parametrize("backend", [*TORCH, *TRITON])
+def test_every_backend_scales_its_readouts(backend, rng):
+    if backend in TRITON and torch.cuda.is_available():
+        pytest.skip("Triton compiles for the GPU; the tests marked gpu run it")
+    operands = random_tensors("delta", rng, batch=1, steps=3)
+    (plain, _), (scaled, _) = (
+        kernels.scan("delta", **operands, scale=scale, backend=backend) for scale in (1.0, 0.3)
+    )
+    assert_close(scaled, 0.3 * plain, "float64")
 
 
 @pytest.mark.parametrize(
