@@ -5,7 +5,7 @@
 
 with turnover lambda between presentations and plasticity eta during them. w is the conductance
 above its baseline, s the slow NMDA-like teaching trace, the sum the AMPA prediction that moves the
-plasticity threshold. Presentations are piecewise constant, as `fwbio.models.flow` plans them. Every
+plasticity threshold. Presentations are piecewise constant, as `fwbio.models.presentations` plans them. Every
 trial is a network of its own within one simulation.
 """
 
@@ -15,7 +15,7 @@ import brian2 as b2
 import numpy as np
 
 from fwbio.data import constants
-from fwbio.models.flow import Phase, Timing, plan
+from fwbio.models.presentations import Phase, Timing, plan
 from fwbio.models.simulation import conduct, dense, engine
 from fwbio.models.substrate import Run
 from fwbio.normal_form import NormalForm
@@ -74,7 +74,7 @@ def run(
         progress: whether to show a bar.
 
     Raises:
-        FwbioError: as `fwbio.models.flow.plan` and `fwbio.models.simulation.conduct` say.
+        FwbioError: as `fwbio.models.presentations.plan` and `fwbio.models.simulation.conduct` say.
     """
     timing = Timing(
         gap=model.gap,

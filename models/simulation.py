@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fwbio.errors import FwbioError, unknown_name
-from fwbio.models.flow import Phase
+from fwbio.models.presentations import Phase
 
 ENGINES = ("cython", "numpy")
 

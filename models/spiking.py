@@ -23,7 +23,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio.models.cells import SpikingModel
-from fwbio.models.flow import Phase, Plan, Timing, plan
+from fwbio.models.presentations import Phase, Plan, Timing, plan
 from fwbio.models.simulation import conduct, dense, engine
 from fwbio.models.substrate import Run
 from fwbio.normal_form import NormalForm
@@ -72,7 +72,7 @@ def run(
         progress: whether to show a bar.
 
     Raises:
-        FwbioError: as `fwbio.models.flow.plan` and `fwbio.models.simulation.conduct` say.
+        FwbioError: as `fwbio.models.presentations.plan` and `fwbio.models.simulation.conduct` say.
     """
     timing = Timing(
         gap=model.gap,

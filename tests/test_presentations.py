@@ -7,7 +7,7 @@ from scipy.integrate import solve_ivp
 from tolerances import assert_close
 
 from fwbio import RULES, FwbioError, models, reference
-from fwbio.models.flow import Timing, plan
+from fwbio.models.presentations import Timing, plan
 from fwbio.normal_form import normal_form
 from fwbio.program import operands
 

@@ -1,0 +1,118 @@
+"""The figure of a protocol: one panel a variable, drawn from the names of the dataset alone."""
+
+import math
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from fwbio.errors import FwbioError
+
+# the palette of Okabe & Ito 2008, made for every kind of colour vision
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")
+_ASIDE = ("_expected", "_se", "_published")
+_FAINT = "#888888"
+
+
+def panels(record: xr.Dataset) -> list[str]:
+    """The variables of a protocol's dataset that have a panel of their own."""
+    return [str(name) for name in record.data_vars if not str(name).endswith(_ASIDE)]
+
+
+def protocol(record: xr.Dataset, figure: Figure | SubFigure) -> list[Axes]:
+    """A protocol's outcome beside what was published, or what has a closed form.
+
+    Simulated values are coloured, one colour a series; closed forms are grey lines under them,
+    published points black with their standard errors.
+
+    Args:
+        record: as the protocols of `fwbio.models.protocols.PROTOCOLS` make it.
+        figure: a figure or sub-figure to fill.
+
+    Raises:
+        FwbioError: the dataset has no variable to draw.
+    """
+    names = panels(record)
+    if not names:
+        raise FwbioError(
+            "there is nothing to draw", where="record", mend="give what a protocol made"
+        )
+    columns = min(len(names), 3)
+    axes = figure.subplots(math.ceil(len(names) / columns), columns, squeeze=False).ravel()
+    for name, ax in zip(names, axes, strict=False):
+        _panel(record, name, ax)
+    for ax in axes[len(names) :]:
+        ax.set_axis_off()
+    figure.suptitle(str(record.attrs.get("title", "")), fontsize=11)
+    return list(axes[: len(names)])
+
+
+def _panel(record: xr.Dataset, name: str, ax: Axes) -> None:
+    measured = record[name]
+    x = measured.dims[-1]
+    series = measured.dims[0] if measured.ndim == 2 else None
+    count = measured.sizes[series] if series else 1
+    few = measured.sizes[x] <= 40
+    for i in range(count):
+        colour = _COLOURS[i % len(_COLOURS)]
+        if f"{name}_expected" in record:
+            closed = _one(record[f"{name}_expected"], series, i)
+            ax.plot(closed[closed.dims[-1]], closed, color=_FAINT, linewidth=3, alpha=0.6)
+        error = _one(record[f"{name}_se"], series, i) if f"{name}_se" in record else None
+        ax.errorbar(
+            record[x],
+            _one(measured, series, i),
+            yerr=error,
+            color=colour,
+            marker="o" if few else None,
+            markersize=4,
+            linewidth=1.2,
+            linestyle="none" if few and f"{name}_expected" in record else "-",
+            capsize=2,
+            label=str(record[series].values[i]) if series else None,
+        )
+        if f"{name}_published" in record:
+            published = _one(record[f"{name}_published"], series, i)
+            error = record.get(f"{name}_published_se")
+            ax.errorbar(
+                published[published.dims[-1]],
+                published,
+                yerr=None if error is None else _one(error, series, i),
+                fmt="s",
+                color="black" if count == 1 else colour,
+                markerfacecolor="white",
+                markersize=6,
+                capsize=3,
+                label="published" if i == 0 else None,
+            )
+    if f"{name}_expected" in record:
+        ax.plot([], [], color=_FAINT, linewidth=3, alpha=0.6, label="closed form")
+    ax.set_xlabel(_named(record[x]))
+    ax.set_ylabel(_named(measured))
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize=7, frameon=False)
+    if measured.min() < 0 < measured.max():
+        ax.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
+    if record[x].attrs.get("scale") == "log":
+        ax.set_xscale("log")
+    if measured.attrs.get("scale") == "log":
+        ax.set_yscale("log")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _one(array: xr.DataArray, series: object, i: int) -> xr.DataArray:
+    return array.isel({series: i}) if series in array.dims else array
+
+
+def _named(array: xr.DataArray) -> str:
+    units = array.attrs.get("units", "1")
+    name = array.attrs.get("long_name", str(array.name).replace("_", " "))
+    return name if units in {"1", ""} else f"{name} ({units})"
+
+
+def size(record: xr.Dataset) -> tuple[float, float]:
+    """The inches (width, height) that a protocol's figure needs."""
+    count = len(panels(record))
+    columns = min(count, 3)
+    return 4.4 * columns, 3.4 * int(np.ceil(count / columns)) + 0.4

@@ -1,0 +1,19 @@
+"""Protocols: experiments on a synapse whose outcome its authors published, or that has a closed form.
+
+A protocol is a function `(seed, progress) -> xarray.Dataset`. Its dataset names its own figure:
+
+- a variable of dims (x,) or (series, x) is a panel; x is a coordinate with units and long_name;
+- NAME_expected is the closed form or the authors' own curve that NAME is drawn upon (of the same
+  dims, or with a denser x of its own, its name ending in _expected too);
+- NAME_se is the standard error of NAME; NAME_published and NAME_published_se are measured points;
+- attrs: `title`, `claim` (what was published and should be seen), `source`, `seed`.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import xarray as xr
+
+Protocol = Callable[..., xr.Dataset]
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({})
