@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fwbio.data import constants
+from fwbio.models.parameters import within
 
 _RECEPTORS = constants("receptors")
 
@@ -55,7 +56,7 @@ class SpikingModel:
     v_threshold: float = _RECEPTORS["v_threshold"]
     theta_d: float = 0.4
     baseline: float = 1.0
-    erase_limit: float = 0.95
+    erase_limit: float = within(0.95, high=1 - 1e-12)
     engine: str = "cython"
 
     def faults(self) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Protocols: experiments on a synapse whose outcome its authors published, or that has a closed form.
+"""Protocols: experiments on a synapse whose outcome was published, or has a closed form.
 
 A protocol is a function `(seed, progress) -> xarray.Dataset`. Its dataset names its own figure:
 

@@ -5,8 +5,8 @@
 
 with turnover lambda between presentations and plasticity eta during them. w is the conductance
 above its baseline, s the slow NMDA-like teaching trace, the sum the AMPA prediction that moves the
-plasticity threshold. Presentations are piecewise constant, as `fwbio.models.presentations` plans them. Every
-trial is a network of its own within one simulation.
+plasticity threshold. Presentations are piecewise constant, as `fwbio.models.presentations` plans
+them. Every trial is a network of its own within one simulation.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import brian2 as b2
 import numpy as np
 
 from fwbio.data import constants
+from fwbio.models.parameters import within
 from fwbio.models.presentations import Phase, Timing, plan
 from fwbio.models.simulation import conduct, dense, engine
 from fwbio.models.substrate import Run
@@ -42,7 +43,7 @@ class RateModel:
     write: float = 0.3
     read: float = 0.05
     tau_nmda_decay: float = _RECEPTORS["tau_nmda_decay"]
-    erase_limit: float = 1 - 1e-6
+    erase_limit: float = within(1 - 1e-6, high=1 - 1e-12)
     engine: str = "cython"
 
     def faults(self) -> list[tuple[str, str]]:

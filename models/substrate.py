@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio.errors import FwbioError, unknown_name
+from fwbio.models.parameters import check
 from fwbio.normal_form import normal_form, normalised
 from fwbio.program import Operands, operands
 from fwbio.record import Keep, from_run, labelled, snapshot_steps
@@ -128,7 +129,7 @@ def execute(
         if name not in known:
             raise unknown_name(name, known, kind="option", where=f"{substrate} substrate")
     model = config(**options)
-    _check_parameters(model, f"{substrate} substrate")
+    check(model, f"{substrate} substrate")
     kept = snapshot_steps(weights, given.steps)
     n = int(np.prod(given.shape))
     streams = {name: x.reshape(n, *x.shape[-2:]) for name, x in given.streams.items()}
@@ -152,30 +153,6 @@ def execute(
         approximate=(*done.approximate, *divided),
         traces={"onset": labelled("onset", done.onset, ("step",)), **done.traces},
     )
-
-
-def _check_parameters(model: Any, where: str) -> None:
-    """Refuse parameters that no cell could have."""
-    for parameter in fields(model):
-        name, value = parameter.name, getattr(model, parameter.name)
-        if parameter.type is str or name.startswith("v_"):
-            continue
-        whole = parameter.type is int
-        kinds = (int, np.integer) if whole else (int, float, np.number)
-        if not isinstance(value, kinds) or not 0 < value < np.inf:
-            raise FwbioError(
-                f"{name} = {value!r} is out of range",
-                where=where,
-                mend=f"give a positive {'whole ' if whole else ''}number",
-            )
-    if model.erase_limit >= 1:
-        raise FwbioError(
-            f"erase_limit = {model.erase_limit!r} would take for ever",
-            where=where,
-            mend="give a number below 1",
-        )
-    for fault, mend in model.faults():
-        raise FwbioError(fault, where=where, mend=mend)
 
 
 def _model(substrate: str) -> tuple[type, Callable[..., Run]]:

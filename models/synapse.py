@@ -1,4 +1,4 @@
-"""A plastic synapse as Brian2 text: what a plasticity model hands to protocols and memories alike."""
+"""A plastic synapse as Brian2 text, for protocols and memories alike."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

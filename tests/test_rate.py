@@ -85,7 +85,7 @@ def test_a_program_without_steps_leaves_the_weights(rng):
         ({"dt": 0.7e-3}, "not a whole number of steps of 0.0007 s"),
         ({"dt": -1e-3}, "dt = -0.001 .* give a positive"),
         ({"gap": 0.0}, "gap = 0.0 .* positive"),
-        ({"erase_limit": 1.0}, "erase_limit = 1.0 .* number below 1"),
+        ({"erase_limit": 1.0}, "erase_limit = 1.0 .* give a number from 0 to 1"),
         ({"engine": "fortran"}, "no engine called 'fortran'"),
         ({"weights": "some"}, "'some' does not say which"),
         ({"dt": 0.05}, "dt = 0.05 s is too coarse for presentations of 0.3 s"),
