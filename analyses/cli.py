@@ -13,14 +13,14 @@ import click
 
 from fwbio import RULES, FwbioError, __version__
 from fwbio.analyses.bench_rows import DEVICES, LINEAR
-from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison, summary
+from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
 from fwbio.analyses.outputs import check_folder, write
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
+from fwbio.analyses.tables import print_protocols, print_rules, print_summary, terminal
 from fwbio.kernels import BACKENDS
 from fwbio.tasks import TASKS
 
 MISTAKE, INTERRUPTED = 2, 130
-PIPED_WIDTH = 100  # characters of a table that no terminal bounds
 
 
 class Interrupted(click.ClickException):
@@ -166,7 +166,7 @@ def rules(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(table, indent=2, ensure_ascii=False))
         return
-    _print_rules(table)
+    print_rules(table)
 
 
 @main.command("compare")
@@ -209,7 +209,7 @@ def compare_command(out: Path, **settings: Any) -> None:
     """
     check_folder(out)
     tree = compare(**settings, checkpoints=out / "programmers", progress=True)
-    _print_summary(tree, write(tree, out, progress=True))
+    print_summary(tree, write(tree, out, progress=True))
 
 
 @main.command()
@@ -228,7 +228,7 @@ def report(comparison: Path, out: Path) -> None:
 
     check_folder(out)
     tree = require_comparison(record.load(comparison), where=str(comparison))
-    _print_summary(tree, write(tree, out, with_tree=False, progress=True))
+    print_summary(tree, write(tree, out, with_tree=False, progress=True))
 
 
 @main.command("train")
@@ -255,6 +255,32 @@ def train_command(out: Path, **settings: Any) -> None:
 
     programmer = train(TrainingConfig(**settings), out, progress=sys.stderr.isatty())
     click.echo(str(out / programmer.checkpoint))
+
+
+@main.command("protocol")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--seed", default=0, show_default=True, help="Seed of what is random in it.")
+@_out("results/protocols")
+def protocol_command(names: tuple[str, ...], seed: int, out: Path) -> None:
+    """Run an experiment on a synapse and draw it beside what was published.
+
+    OUT gets NAME.nc and NAME.png. Without a name the protocols are listed.
+
+    \b
+    Examples:
+      fwbio protocol
+      fwbio protocol stdp --out results/protocols
+    """
+    from fwbio.analyses import protocols
+
+    if not names:
+        print_protocols(protocols.listed())
+        return
+    check_folder(out)
+    for name in names:
+        protocols.require(name)
+    for name in names:
+        click.echo("\n".join(map(str, protocols.run(name, out, seed=seed, progress=True))))
 
 
 @main.group("bench", invoke_without_command=True)
@@ -310,81 +336,8 @@ def bench_kernels_command(
     )
     written = bench_outputs.write(found, out)
     for table in bench_outputs.tables(found):
-        _console().print(table)
+        terminal().print(table)
     click.echo("\n".join(map(str, written)))
-
-
-def _print_rules(table: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    console = _console()
-    shown = Table(title="Rules", show_lines=True, title_justify="left")
-    shown.add_column("rule", style="bold", no_wrap=True)
-    shown.add_column("equation, biology, source")
-    shown.add_column("runs on")
-    for row in table:
-        text = Text("\n").join(
-            [Text(row["equation"]), Text(row["biology"]), Text(row["source"], style="dim")]
-        )
-        runs = [s for s, why in row["unsupported"].items() if why is None]
-        shown.add_row(row["name"], text, "\n".join(runs))
-    console.print(shown)
-    _print_ledger(
-        [
-            {"rule": row["name"], "substrate": s, "reason": why}
-            for row in table
-            for s, why in row["unsupported"].items()
-            if why
-        ]
-    )
-
-
-def _print_ledger(ledger: list[dict[str, str]]) -> None:
-    """What does not run or was not run, and why."""
-    from rich.table import Table
-    from rich.text import Text
-
-    if not ledger:
-        return
-    shown = Table(title="Not run", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ledger[0]:
-        shown.add_column(column, no_wrap=column != "reason")
-    for entry in ledger:
-        shown.add_row(*(Text(words) for words in entry.values()))
-    _console().print(shown)
-
-
-def _print_summary(tree: Any, written: Path) -> None:
-    from rich.table import Table
-
-    from fwbio.analyses.words import number
-
-    console = _console()
-    metrics = {
-        "recall_accuracy": "recall",
-        "recall_accuracy_se": "± se",
-        "readout_agreement": "read-out r",
-        "weight_agreement": "weight cosine",
-        "relative_error": "rel. error",
-    }
-    shown = Table()
-    for column in ("programmer", "rule", "substrate"):
-        shown.add_column(column, no_wrap=True)
-    for column in ("trials", *metrics.values()):
-        shown.add_column(column, justify="right")
-    for case, rows in summary(tree).groupby(["programmer", "rule", "substrate"], sort=False):
-        values = rows.set_index("metric")["value"]
-        shown.add_row(*case, f"{values['trials']:g}", *(number(values[m]) for m in metrics))
-    console.print(shown)
-    _print_ledger(tree.attrs["ledger"])
-    click.echo(f"report: {written}")
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fwbio import RULES, __version__, analyses, record
-from fwbio.analyses import cli
+from fwbio.analyses import cli, tables
 
 SMALL = ["--programmers", "designed", "--pairs", "3", "--trials", "2", "--rules", "delta"]
 QUICK = [*SMALL, "--substrates", "reference,kernel"]
@@ -94,7 +94,7 @@ def test_rules_are_listed_for_people():
         assert rule in result.stdout
     assert "10.1162/neco.1992.4.1.131" in result.stdout
     assert "\x1b" not in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= cli.PIPED_WIDTH
+    assert max(map(len, result.stdout.splitlines())) <= tables.PIPED_WIDTH
 
 
 def test_rules_are_listed_for_programs():
