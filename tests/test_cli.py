@@ -74,7 +74,7 @@ def test_names_are_given_by_comma_or_by_repetition(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(cli, "compare", lambda **settings: asked.append(settings))
     monkeypatch.setattr(cli, "write", lambda *_, **__: tmp_path)
-    monkeypatch.setattr(cli, "_print_summary", lambda *_: None)
+    monkeypatch.setattr(cli, "print_summary", lambda *_: None)
     for words in (["--rules", "hebb, delta"], ["--rules", "hebb", "--rules", "delta"]):
         sizes = ["--size", "pre=12", "--size", "keys=sparse", "--size", "active=0.2"]
         assert run("compare", *words, *sizes, "--out", tmp_path).exit_code == 0
