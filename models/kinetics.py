@@ -174,7 +174,8 @@ class Kinetics(ABC):
         Raises:
             FwbioError: the rate is not positive.
         """
-        period, start = 1 / rate, self._start(rate)
+        start = self._start(rate)
+        period = 1 / rate
         turn = min(self.peak_time, period)
         parts = [
             quad(lambda t: float(self.later(np.array(t), *start)[0]), a, b, epsrel=1e-11)[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.integrate import quad
 from scipy.optimize import brentq
-from scipy.special import exp1, gamma, gammainc, hyp1f1
+from scipy.special import exp1, gamma, gammainc, gammaincc, hyp1f1
 from typing_extensions import override
 
 from fwbio.models.kinetics import Kinetics, State, require_number, require_order
@@ -96,8 +96,7 @@ class Saturating(Kinetics):
         if 1 - p < _SAME:
             opened = a * np.exp(y) * (exp1(y) - exp1(a))
         else:
-            power = gamma(1 - p) * (gammainc(1 - p, a) - gammainc(1 - p, y))
-            opened = a**p * np.exp(y) * power
+            opened = a**p * np.exp(y) * gamma(1 - p) * _between(1 - p, y, a)
         return np.exp(-t / self.decay) * (s * np.exp(y - a) + opened), bound
 
     @override
@@ -155,10 +154,7 @@ class TwoState(Kinetics):
     @property
     @override
     def time_constants(self) -> dict[str, float]:
-        return {
-            "duration": self.duration,
-            "1 / (binding transmitter + unbinding)": 1 / self.approach,
-        }
+        return {"duration": self.duration, "1 / unbinding": 1 / self.unbinding}
 
     @property
     def approach(self) -> float:
@@ -218,3 +214,9 @@ class TwoState(Kinetics):
         inside = opened * busy + (end * remaining - opened) * (1 - transform) / c
         outside = end / (rate + self.unbinding)
         return float((inside + outside) / (busy + 1 / rate))
+
+
+def _between(q: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The regularised incomplete gamma function from low to high, from the end that is nearer."""
+    below = gammainc(q, high) - gammainc(q, low)
+    return np.where(low > 1, gammaincc(q, low) - gammaincc(q, high), below)

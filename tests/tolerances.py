@@ -46,6 +46,28 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "trained recall": Bound(0.85, "the aim; three points below the worst of four seeds"),
         "trained recall, spiking": Bound(0.70, "the aim; 8 cells a key and 4 trials reach .90"),
         "trained recall, noisy": Bound(0.80, "every rate 20 % off, which costs two points"),
+        # short-term plasticity and turnover: relative errors, at most
+        "steady train": Bound(1e-6, "150 spikes at 50 Hz leave e^-15 of the way from rest"),
+        "limiting frequency": Bound(1e-2, "1 / (U rate tau), .1 % at 2 kHz, is left out"),
+        "moments": Bound(1e-9, "each moment is at most .8 of the one before"),
+        "mean field": Bound(0.04, "u and x share the last interval; at most 3 %, at 10 Hz"),
+        "brief memory": Bound(1e-3, "of intervals of 100 ms a memory of .01 ms sees one in 10,000"),
+        "quadrature": Bound(1e-7, "adaptive quadrature is asked for 1.5e-8"),
+        "nearly equal rates": Bound(1e-6, "the spread of 1e-5 enters squared"),
+        "difference quotient": Bound(1e-6, "central differences of 1e-4: their square"),
+        # exponents of power laws: distance at most
+        "power law": Bound(1e-4, "the approach to the power is of order 1 / t"),
+        # probabilities of a fit that is right: at least
+        "chance": Bound(1e-3, "missed by chance once in 1000; the seed is fixed"),
+        # receptors, relative errors: at most
+        "receptor steps": Bound(1e-9, "exact steps; spikes are told a billionth of a step early"),
+        "receptor rk4": Bound(1e-5, "at 1/20 of the fastest constant, trains of 500 Hz included"),
+        "receptor differences": Bound(1e-5, "five-point differences over 1/50 of a time constant"),
+        "receptor decay": Bound(1e-4, "what is left of faster constants after ten of the slowest"),
+        "receptor order": Bound(0.15, "steps from 1/16 of a time constant: the next order's term"),
+        "receptor mean field": Bound(2e-3, "a period of 1/40 of the fastest constant, squared"),
+        "receptor rare spikes": Bound(1e-5, "one spike in a thousand seconds, 5 ms long"),
+        "receptor trough": Bound(1e-5, "a slope of 1 S by differences over 10 microvolts"),
         # statistics: distance in standard errors, at most
         "standard errors": Bound(3.0, "missed by chance once in 370; the seed is fixed"),
     }
