@@ -1,5 +1,6 @@
 """What both synaptic models need of Brian2: one run, conducted phase by phase, leaving no trace."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
@@ -7,12 +8,53 @@ from math import gcd, isclose
 
 import brian2 as b2
 import numpy as np
+from brian2.devices.device import reset_device
 from tqdm import tqdm
 
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.models.presentations import Phase
+from fwbio.normal_form import NormalForm
 
 ENGINES = ("cython", "numpy")
+
+
+class RecordingWarning(UserWarning):
+    """A run is about to hold more recorded numbers than it was told it may."""
+
+
+def warn_of_recording(size: float, bound: float, where: str) -> None:
+    """Warn, before a run, of recorded numbers that take more memory than they may.
+
+    Args:
+        size: bytes that they will take.
+        bound: bytes that they may take.
+        where: what records them.
+
+    Warns:
+        RecordingWarning: size > bound.
+    """
+    if size > bound:
+        told = (
+            f"{where}: recording will take {size:.3g} bytes, above record_bound = {bound:.3g};"
+            ' keep fewer snapshots (weights="last" or every n-th step), or raise record_bound'
+        )
+        warnings.warn(told, RecordingWarning, stacklevel=4)
+
+
+def weight_scale(form: NormalForm, initial: np.ndarray) -> float:
+    """The largest weight that the writes alone would add up to if they were independent.
+
+        max_ij sqrt(sum_t (k_ti u_tj)^2)  or, if it is larger, the largest |initial| weight
+
+    Args:
+        form: (n, time, channel).
+        initial: weights before the first step, (n, row, column).
+
+    Returns:
+        1 where nothing is ever written.
+    """
+    independent = np.sqrt(np.einsum("ntk,ntv->nkv", form.key**2, form.write**2)).max(initial=0)
+    return float(max(independent, np.abs(initial).max(initial=0)) or 1.0)
 
 
 def dense(trials: int, pre: int, post: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,16 +72,28 @@ def engine(name: str, dt: float, seed: int) -> Iterator[None]:
     """
     if name not in ENGINES:
         raise unknown_name(name, ENGINES, kind="engine", where="engine")
-    target, state, step = b2.prefs.codegen.target, np.random.get_state(), b2.defaultclock.dt  # noqa: NPY002
+    target, state = b2.prefs.codegen.target, np.random.get_state()  # noqa: NPY002
+    b2.set_device("runtime")
     b2.prefs.codegen.target = name
-    b2.defaultclock.dt = dt * b2.second
     b2.seed(seed)
+    try:
+        with clocked(dt):
+            yield
+    finally:
+        reset_device()
+        b2.prefs.codegen.target = target
+        np.random.set_state(state)  # noqa: NPY002
+
+
+@contextmanager
+def clocked(dt: float) -> Iterator[None]:
+    """The time step of the current device's clock, s, for one run."""
+    step = b2.defaultclock.dt
+    b2.defaultclock.dt = dt * b2.second
     try:
         yield
     finally:
-        b2.prefs.codegen.target = target
         b2.defaultclock.dt = step
-        np.random.set_state(state)  # noqa: NPY002
 
 
 def conduct(
@@ -68,7 +122,7 @@ def conduct(
     """
     if not phases:
         return
-    lengths = [_steps(phase, dt) for phase in phases]
+    lengths = [steps_of(phase, dt) for phase in phases]
     unit = reduce(gcd, lengths)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]) // unit
     turns = {int(start): i for i, start in enumerate(starts)}
@@ -90,7 +144,12 @@ def conduct(
         leave(phases[-1])
 
 
-def _steps(phase: Phase, dt: float) -> int:
+def steps_of(phase: Phase, dt: float) -> int:
+    """How many time steps a phase lasts.
+
+    Raises:
+        FwbioError: it is not a whole number.
+    """
     steps = round(phase.duration / dt)
     if steps < 1 or not isclose(steps * dt, phase.duration, rel_tol=1e-6):
         raise FwbioError(

@@ -31,6 +31,8 @@ class Run:
         approximate: what is not, in words.
         backend: the engine that ran.
         traces: further variables of the record.
+        run_s: seconds that stepping took, where it was measured.
+        compile_s: seconds before it, for the network's making and the compiler where it ran.
     """
 
     readout: np.ndarray
@@ -40,6 +42,8 @@ class Run:
     approximate: tuple[str, ...]
     backend: str
     traces: Mapping[str, xr.DataArray] = field(default_factory=dict)
+    run_s: float | None = None
+    compile_s: float | None = None
 
 
 def unsupported(rule: Rule | str, substrate: str) -> str | None:
@@ -148,7 +152,7 @@ def execute(
         **given.parts(snapshots),
         snapshots=kept,
         leading=given.leading,
-        config=asdict(model) | {"seed": seed},
+        config=asdict(model) | {"seed": seed} | _seconds(done),
         exact=done.exact,
         approximate=(*done.approximate, *divided),
         traces={"onset": labelled("onset", done.onset, ("step",)), **done.traces},
@@ -164,6 +168,11 @@ def _model(substrate: str) -> tuple[type, Callable[..., Run]]:
     from fwbio.models import spiking
 
     return spiking.SpikingModel, spiking.run
+
+
+def _seconds(done: Run) -> dict[str, float]:
+    measured = {"run_s": done.run_s, "compile_s": done.compile_s}
+    return {name: seconds for name, seconds in measured.items() if seconds is not None}
 
 
 def _initial(given: Operands, n: int, columns: int) -> np.ndarray:

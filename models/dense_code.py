@@ -1,0 +1,234 @@
+"""The inner loops of a dense plastic network, for each of Brian2's targets.
+
+A column's prediction, its weights' update and their bound are one pass over its weights, which lie
+side by side; Brian2's own loop over synapses passes twice, by indices. C++ serves the compiled
+targets, NumPy the interpreted one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import brian2 as b2
+import numpy as np
+from brian2.core.variables import ArrayVariable
+from brian2.devices.device import RuntimeDevice
+
+_INCLUDES = """
+#include <cmath>
+#include <cstddef>
+"""
+_CPP = """
+static inline double fwbio_within(double x, double bound)
+{
+    return x > bound ? bound : (x < -bound ? -bound : x);
+}
+
+// One time step of one column; returns its prediction.
+static double fwbio_advance(
+    int cell, double trace, int rows, int columns, double bound,
+    double* __restrict weights, const double* __restrict rates,
+    const double* __restrict drives, const double* __restrict keeps)
+{
+    const size_t first = (size_t)(cell / columns) * rows;
+    double* __restrict w = weights + (size_t)cell * rows;
+    const double* __restrict rate = rates + first;
+    const double* __restrict drive = drives + first;
+    const double* __restrict keep = keeps + first;
+    enum { LANES = 16 };  // independent sums, so that additions need not wait for each other
+    double sums[LANES] = {0};
+    int i = 0;
+    for (; i + LANES <= rows; i += LANES)
+        for (int lane = 0; lane < LANES; lane++)
+            sums[lane] += rate[i + lane] * w[i + lane];
+    double prediction = 0;
+    for (; i < rows; i++)
+        prediction += rate[i] * w[i];
+    for (int lane = 0; lane < LANES; lane++)
+        prediction += sums[lane];
+    const double error = trace - prediction;
+    if (std::isinf(bound))
+        for (int k = 0; k < rows; k++)
+            w[k] = keep[k] * w[k] + drive[k] * error;
+    else
+        for (int k = 0; k < rows; k++)
+            w[k] = fwbio_within(keep[k] * w[k] + drive[k] * error, bound);
+    return prediction;
+}
+
+// What the end of a phase does; returns the next phase.
+static int fwbio_leave(
+    int phase, int next, int cells, int synapses, double bound, double quantum,
+    double* weights, const double* predictions,
+    const int32_t* turns, const int32_t* rounds, const int32_t* reads, const int32_t* keeps,
+    const double* factors, const double* shifts, const double* chances,
+    double* readouts, double* snapshots)
+{
+    if (next == phase)
+        return next;
+    if (turns[phase] >= 0) {
+        const double* factor = factors + (size_t)turns[phase] * synapses;
+        const double* shift = shifts + (size_t)turns[phase] * synapses;
+        for (int k = 0; k < synapses; k++)
+            weights[k] = fwbio_within(factor[k] * weights[k] + shift[k], bound);
+    }
+    if (rounds[phase] >= 0) {
+        const double* chance = chances + (size_t)rounds[phase] * synapses;
+        for (int k = 0; k < synapses; k++)
+            weights[k] = fwbio_within(
+                quantum * std::floor((weights[k] + bound) / quantum + chance[k]) - bound, bound);
+    }
+    if (reads[phase] >= 0)
+        for (int k = 0; k < cells; k++)
+            readouts[(size_t)reads[phase] * cells + k] = predictions[k];
+    if (keeps[phase] >= 0)
+        for (int k = 0; k < synapses; k++)
+            snapshots[(size_t)keeps[phase] * synapses + k] = weights[k];
+    return next;
+}
+"""
+_ADVANCE = (
+    ("int", "cell"),
+    ("double", "trace"),
+    ("int", "rows"),
+    ("int", "columns"),
+    ("double", "bound"),
+)
+_LEAVE = (
+    ("int", "phase"),
+    ("int", "next"),
+    ("int", "cells"),
+    ("int", "synapses"),
+    ("double", "bound"),
+    ("double", "quantum"),
+)
+ADVANCE_ARRAYS = ("weights", "rate", "drive", "keep")
+LEAVE_ARRAYS = (
+    *("weights", "prediction"),
+    *("turns", "rounds", "reads", "keeps"),
+    *("factor", "shift", "chance", "readouts", "snapshots"),
+)
+_WHOLE = frozenset({"turns", "rounds", "reads", "keeps"})
+
+
+def functions(arrays: Mapping[str, ArrayVariable]) -> dict[str, b2.Function]:
+    """`advance` and `leave`, as Brian2's code calls them.
+
+    Args:
+        arrays: the variables that they read and write, by the names of `LEAVE_ARRAYS` and
+            `ADVANCE_ARRAYS`.
+    """
+    return {
+        "advance": _function("advance", _ADVANCE, "double", ADVANCE_ARRAYS, arrays, _advance),
+        "leave": _function("leave", _LEAVE, "int", LEAVE_ARRAYS, arrays, _leave),
+    }
+
+
+def _function(
+    name: str,
+    arguments: Sequence[tuple[str, str]],
+    returns: str,
+    used: Sequence[str],
+    arrays: Mapping[str, ArrayVariable],
+    plain: Callable[..., np.ndarray],
+) -> b2.Function:
+    device = b2.get_device()
+    kinds = {"int": "integer", "double": "float"}
+
+    def by_numpy(*given: np.ndarray) -> np.ndarray:
+        return plain(*given, *(arrays[each].get_value() for each in used))
+
+    made = b2.Function(
+        by_numpy,
+        arg_units=[1] * len(arguments),
+        return_unit=1,
+        arg_types=[kinds[kind] for kind, _ in arguments],
+        return_type=kinds[returns],
+        stateless=False,
+    )
+    made.implementations.add_numpy_implementation(by_numpy, discard_units=True)
+    declared = ", ".join(f"{kind} {argument}" for kind, argument in arguments)
+    passed = ", ".join(argument for _, argument in arguments)
+    if isinstance(device, RuntimeDevice):
+        made.implementations.add_implementation(
+            "cython",
+            _cython(name, returns, declared, passed, used),
+            namespace={f"_{each}": arrays[each].get_value() for each in used},
+        )
+        return made
+    pointers = ", ".join(f"brian::{device.get_array_name(arrays[each])}" for each in used)
+    guarded = f"#ifndef FWBIO_DENSE\n#define FWBIO_DENSE\n{_CPP}\n#endif\n"
+    made.implementations.add_implementation(
+        "cpp",
+        f"{guarded}\nstatic inline {returns} {name}({declared})\n"
+        f"{{\n    return fwbio_{name}({passed}, {pointers});\n}}\n",
+    )
+    return made
+
+
+def _cython(name: str, returns: str, declared: str, passed: str, used: Sequence[str]) -> str:
+    pointers = ", ".join(f"_namespace_{each}" for each in used)
+    types = ", ".join("const int32_t*" if each in _WHOLE else "double*" for each in used)
+    return (
+        f'cdef extern from *:\n    """\n{_INCLUDES}{_CPP}\n    """\n'
+        f"    {returns} fwbio_{name}({declared}, {types}) nogil\n"
+        f"cdef {returns} {name}({declared}) noexcept:\n"
+        f"    return fwbio_{name}({passed}, {pointers})\n"
+    )
+
+
+def _advance(
+    cell: np.ndarray,
+    trace: np.ndarray,
+    rows: int,
+    columns: int,
+    bound: float,
+    weights: np.ndarray,
+    rate: np.ndarray,
+    drive: np.ndarray,
+    keep: np.ndarray,
+) -> np.ndarray:
+    w = weights.reshape(-1, int(columns), int(rows))
+    rate, drive, keep = (x.reshape(len(w), 1, -1) for x in (rate, drive, keep))
+    prediction = (w * rate).sum(-1)
+    error = np.reshape(trace, prediction.shape) - prediction
+    w *= keep
+    w += drive * error[..., None]
+    if bound < np.inf:
+        np.clip(w, -bound, bound, out=w)
+    return prediction.ravel()
+
+
+def _leave(
+    phase: np.ndarray,
+    following: np.ndarray,
+    cells: int,
+    synapses: int,
+    bound: float,
+    quantum: float,
+    weights: np.ndarray,
+    prediction: np.ndarray,
+    turns: np.ndarray,
+    rounds: np.ndarray,
+    reads: np.ndarray,
+    keeps: np.ndarray,
+    factor: np.ndarray,
+    shift: np.ndarray,
+    chance: np.ndarray,
+    readouts: np.ndarray,
+    snapshots: np.ndarray,
+) -> np.ndarray:
+    now = int(np.ravel(phase)[0])
+    if now == int(np.ravel(following)[0]):
+        return following
+    cells, synapses = int(np.ravel(cells)[0]), int(np.ravel(synapses)[0])
+    if (at := turns[now]) >= 0:
+        weights *= factor.reshape(-1, synapses)[at]
+        weights += shift.reshape(-1, synapses)[at]
+        np.clip(weights, -bound, bound, out=weights)
+    if (at := rounds[now]) >= 0:
+        levels = (weights + bound) / quantum + chance.reshape(-1, synapses)[at]
+        np.clip(quantum * np.floor(levels) - bound, -bound, bound, out=weights)
+    if (at := reads[now]) >= 0:
+        readouts.reshape(-1, cells)[at] = prediction
+    if (at := keeps[now]) >= 0:
+        snapshots.reshape(-1, synapses)[at] = weights
+    return following
