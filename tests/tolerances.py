@@ -29,10 +29,15 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "tf32": Bound(1e-3, "products of 11 significant bits: two roundings of 4.9e-4"),
         "ode": Bound(1e-9, "the adaptive solver is asked for 1e-11 a step"),
         "convergence": Bound(1e-7, "a hundred iterations, each at least .85 times nearer"),
+        "learned": Bound(1e-3, "a learning curve's last thousandth, which repeats would halve"),
         "rate": Bound(
             1e-3, "first order in dt: 6e-4 at the default step for 20 pairs of unit keys"
         ),
         "gate edge": Bound(1e-5, "a step function of time, met by solver steps of at most 0.1 ms"),
+        "shown for nine time constants": Bound(3e-4, "exp(-9) of the receptors are yet to open"),
+        "long presentations": Bound(
+            1e-6, "exp(-20) of the last presentation, in a net whose drives nearly cancel"
+        ),
         "turnover steps": Bound(1e-6, "turnover is summed over 200 steps of a gap"),
         # rounding error, in units of that of the same run step by step: at most
         "times the rounding": Bound(2.0, "as many roundings, and those between two anchors"),
@@ -52,7 +57,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "moments": Bound(1e-9, "each moment is at most .8 of the one before"),
         "mean field": Bound(0.04, "u and x share the last interval; at most 3 %, at 10 Hz"),
         "brief memory": Bound(1e-3, "of intervals of 100 ms a memory of .01 ms sees one in 10,000"),
-        "quadrature": Bound(1e-7, "adaptive quadrature is asked for 1.5e-8"),
+        "decay quadrature": Bound(1e-7, "adaptive quadrature is asked for 1.5e-8"),
         "nearly equal rates": Bound(1e-6, "the spread of 1e-5 enters squared"),
         "difference quotient": Bound(1e-6, "central differences of 1e-4: their square"),
         # exponents of power laws: distance at most
@@ -67,7 +72,42 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "receptor order": Bound(0.15, "steps from 1/16 of a time constant: the next order's term"),
         "receptor mean field": Bound(2e-3, "a period of 1/40 of the fastest constant, squared"),
         "receptor rare spikes": Bound(1e-5, "one spike in a thousand seconds, 5 ms long"),
+        "receptor protocol": Bound(
+            5e-3, "a figure's closed form is interpolated; a train's start is forgotten to 3e-4"
+        ),
+        "receptor standard errors": Bound(4.0, "fifteen means at once; missed once in a thousand"),
         "receptor trough": Bound(1e-5, "a slope of 1 S by differences over 10 microvolts"),
+        # plasticity between rate cells: relative errors, at most
+        "threshold's fluctuations": Bound(
+            0.05, "a threshold that averages over 200 presentations varies by a tenth"
+        ),
+        "brief presentations": Bound(0.05, "32 cells, each swaying by some percent of its way"),
+        "soma's delay": Bound(0.03, "a soma of .3 ms lags behind the learning of 100 ms"),
+        "slow learning": Bound(1e-4, "learning is 3e4 times slower than the soma"),
+        "dendrite learned": Bound(1e-6, "twenty e-folds of the slowest cell"),
+        "soma at rest": Bound(1e-8, "20 e-folds after the soma's start"),
+        # a weight vector's mean distance from norm 1, at most, and its least cosine
+        "norm": Bound(0.05, "steps of 1e-3 times the first eigenvalue, 3, squared inputs varying"),
+        "cosine": Bound(0.99, "the same steps"),
+        # models against measurements: distance in the measurement's standard errors, at most
+        "measured": Bound(2.0, "missed by chance once in 22, were the model true"),
+        "measured, mean square": Bound(1.0, "what noise of the measurements alone would leave"),
+        # closed forms of spike timing: relative errors, at most
+        "trapezoid": Bound(1e-6, "steps of 10 us are off by (dt / tau)^2 / 12"),
+        "geometric sums": Bound(1e-11, "a difference of sums ten times as large; 1 - q cancels"),
+        "small steps": Bound(1e-5, "first order in dt, 1e-9 of a ms-scale trace, and cancellation"),
+        # calcium-based plasticity, relative
+        "printed digits": Bound(2e-6, "321.808 has six digits"),
+        "periodic calcium": Bound(1e-9, "exact but for the roundings of spike times of 1e-16 s"),
+        # shares of time and of efficacy: distance at most
+        "counted time": Bound(4e-5, "100,000 points of a period, four crossings"),
+        "averaged drive": Bound(1e-2, "one pair moves the efficacy by at most 3 % of its way"),
+        "sigmoid": Bound(1e-3, "slope 80, .1 from either edge: e^-8 / 4 and e^-8"),
+        "clamped calcium": Bound(1e-6, "second order in steps of 2 ms of 1.2 s: (dt / tau)^2 / 6"),
+        "periodic calcium, first spikes": Bound(
+            2e-2, "the first of five spikes finds 1.5 % more receptors closed than the others"
+        ),
+        "receptors open": Bound(1e-2, "in .5 ms between spikes .6 % of them close"),
         # statistics: distance in standard errors, at most
         "standard errors": Bound(3.0, "missed by chance once in 370; the seed is fixed"),
     }
