@@ -2,7 +2,8 @@
 
     W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~);   y = W^T q / n
 
-A rule that erases along a direction of its own does it in a micro-write of its own. One that writes
+A rule that erases along a direction of its own does it in a micro-write of its own, and one with
+traces of spikes in both orders writes one micro-write of each. One that writes
 with exponential strength keeps its state divided by exp(m), m a running maximum of the exponents.
 
 Arrays are NumPy's or torch's (`xp` is the module), so that the reference and the differentiable
@@ -14,6 +15,8 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from fwbio import traces
+from fwbio.errors import FwbioError
 from fwbio.rule import Normaliser, Rule, Terms
 
 Array = Any
@@ -89,6 +92,7 @@ def normal_form(
         rule: any rule of the table.
         streams: `key` and `value` (.., time, channel), `query` (.., step, pre) and the rule's own
             streams, all with the same number of axes: a scalar a step has a last axis of size 1.
+            `interval` is one of them where a rule has it.
         xp: numpy or torch.
         time_axis: the (non-negative) axis of time in all of them.
         writes_per_step: the length of the time axis of key, value and beta in steps.
@@ -96,7 +100,13 @@ def normal_form(
             starts unscaled unless given.
     """
     terms = rule.terms
-    key, query = _features(terms, streams["key"], streams["query"], xp)
+    if not terms.linear:
+        raise FwbioError(
+            f"{rule.name!r} is not linear in its weights",
+            where="normal_form",
+            mend="make its steps by fwbio.local.stepper",
+        )
+    key, query = _features(terms, streams, xp, time_axis)
     value, strength = streams["value"], streams.get("beta")
     log_decay, after = streams.get("log_decay"), None
     if terms.transposed:
@@ -110,10 +120,11 @@ def normal_form(
         log_decay = log_decay + before - after
     if terms.write == "channel" and strength is not None:
         value, strength = strength * value, None
-    if terms.normaliser != "none":
-        value = xp.concatenate([value, xp.ones_like(value[..., :1])], -1)
-    if terms.readout == "ridge":
-        value = xp.concatenate([value, key], -1)
+    if terms.plasticity in traces.WRITES:
+        key, value, strength, writes_per_step = _traced(
+            terms, key, value, strength, streams["interval"], xp, time_axis
+        )
+    value = _with_companion(terms, key, value, xp)
     reading = {
         "none": lambda: None,
         "key": lambda: None,
@@ -208,12 +219,43 @@ def normalised(readout: Array, form: NormalForm, xp: ModuleType) -> Array:
     return y / xp.maximum(abs(n), one)
 
 
-def _features(terms: Terms, key: Array, query: Array, xp: ModuleType) -> tuple[Array, Array]:
+def _features(
+    terms: Terms, streams: dict[str, Array], xp: ModuleType, axis: int
+) -> tuple[Array, Array]:
+    """Keys and queries as the memory sees them."""
+    key, query = streams["key"], streams["query"]
+    if terms.plasticity == "release":
+        return traces.released(key, query, streams["interval"], xp=xp, axis=axis)
     if terms.feature == "scaled":
         return key / key.shape[-1] ** 0.5, query
     if terms.feature == "elu_plus_one":
         return _elu_plus_one(key, xp), _elu_plus_one(query, xp)
     return key, query
+
+
+def _with_companion(terms: Terms, key: Array, value: Array, xp: ModuleType) -> Array:
+    """The value, and the columns of what the memory sums beside its weights."""
+    if terms.companion is None:
+        return value
+    beside = key if terms.companion == "gram" else xp.ones_like(value[..., :1])
+    return xp.concatenate([value, beside], -1)
+
+
+def _traced(
+    terms: Terms,
+    key: Array,
+    value: Array,
+    strength: Array | None,
+    interval: Array,
+    xp: ModuleType,
+    axis: int,
+) -> tuple[Array, Array, Array | None, int]:
+    """Key, value and strength of the micro-writes of a rule with traces, and how many a step."""
+    pair = partial(_interleaved, axis=axis, xp=xp)
+    written = traces.written(terms.plasticity, key, value, interval, xp=xp, axis=axis)
+    key, value = (pair(*x) for x in zip(*written, strict=True))
+    count = len(written)
+    return key, value, None if strength is None else pair(*[strength] * count), count
 
 
 def _elu_plus_one(x: Array, xp: ModuleType) -> Array:

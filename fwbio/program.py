@@ -9,11 +9,22 @@ import xarray as xr
 
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.record import PROGRAM, SCHEMA, labelled, require
-from fwbio.rule import Rule
+from fwbio.rule import DEFAULTS, Rule
 from fwbio.rules import RULES, resolve
 
 LEADING = ("trial", "head")
-GATES = ("log_decay", "beta", "log_beta", "erase", "erase_key", "erase_direction", "ridge")
+GATES = (
+    "log_decay",
+    "beta",
+    "log_beta",
+    "erase",
+    "erase_key",
+    "erase_direction",
+    "ridge",
+    "interval",
+    "theta_p",
+    "theta_d",
+)
 INITIAL = ("initial_weights", "initial_normaliser", "initial_gram")
 EXECUTED = (*PROGRAM, *GATES, *INITIAL)
 _INNER = ("step", "substep", "pre", "pre_other", "post")
@@ -37,6 +48,9 @@ def make(
     erase_key: Any = None,
     erase_direction: Any = None,
     ridge: Any = None,
+    interval: Any = None,
+    theta_p: Any = None,
+    theta_d: Any = None,
     initial_weights: Any = None,
     initial_normaliser: Any = None,
     initial_gram: Any = None,
@@ -69,6 +83,11 @@ def make(
         erase_key: (.., step, pre), for rules that read their prediction by another key.
         erase_direction: (.., step, pre), for rules that erase along another key.
         ridge: > 0, (.., step, pre), for rules that read by least squares.
+        interval: seconds since the step before, as long as which a step lasts, > 0, (.., step),
+            for rules that keep traces or follow calcium in time; 0.1 unless given.
+        theta_p: calcium above which synapses grow, >= 0, (.., step), for rules with thresholds; 0
+            unless given.
+        theta_d: calcium below minus which they shrink, likewise.
         initial_weights: (.., pre, post), zero unless given.
         initial_normaliser: summed keys that go with them (.., pre), for rules with a normaliser.
         initial_gram: second moments of the keys that go with them (.., pre, pre_other), for rules
@@ -83,7 +102,7 @@ def make(
 
     Raises:
         FwbioError: an unknown rule; a stream that the rule lacks or needs; wrong shapes; NaN,
-            infinite numbers, a decay above one or a ridge of 0.
+            infinite numbers, a decay above one, or a ridge, interval or threshold out of its range.
     """
     rule = resolve(rule)
     given = {
@@ -94,6 +113,9 @@ def make(
         "erase_key": erase_key,
         "erase_direction": erase_direction,
         "ridge": ridge,
+        "interval": interval,
+        "theta_p": theta_p,
+        "theta_d": theta_d,
         "initial_weights": initial_weights,
         "initial_normaliser": initial_normaliser,
         "initial_gram": initial_gram,
@@ -113,6 +135,7 @@ def make(
     sizes = _sizes(streams)
     if "log_decay" in rule.streams and "log_decay" not in given:
         given["log_decay"] = _default_log_decay(rule, sizes)
+    given |= {name: x for name, x in DEFAULTS.items() if name in rule.streams.keys() - given.keys()}
     positional = max(array.ndim - len(dims[name]) for name, array in streams.items())
     for name, x in given.items():
         spread = sizes | {"pre_other": sizes["pre"]}
@@ -267,6 +290,7 @@ def operands(program: xr.Dataset) -> Operands:
             wide = np.broadcast_to(wide, (*wide.shape[:-2], writes, wide.shape[-1]))
         flat = wide.reshape(*wide.shape[:-3], -1, wide.shape[-1])
         streams[stream] = np.broadcast_to(flat, (*shape, *flat.shape[-2:]))
+    sizes = program.sizes
     initial = None
     if "initial_weights" in program:
         initial = laid_out("initial_weights", ("pre", "post"))
@@ -277,7 +301,8 @@ def operands(program: xr.Dataset) -> Operands:
             initial = np.concatenate(
                 [initial, np.broadcast_to(summed, (*shape, *summed.shape[-2:]))], -1
             )
-    sizes = program.sizes
+    for name in rule.streams.keys() & DEFAULTS.keys() - streams.keys():
+        streams[name] = np.full((*shape, sizes["step"], 1), DEFAULTS[name])
     return Operands(
         rule=rule,
         leading=order,

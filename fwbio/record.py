@@ -44,6 +44,9 @@ SCHEMA: Mapping[str, Variable] = {
     "erase_key": Variable(("step", "pre"), "key of the prediction to erase"),
     "erase_direction": Variable(("step", "pre"), "direction along which it is erased"),
     "ridge": Variable(("step", "pre"), "ridge of the least squares read"),
+    "interval": Variable(("step",), "time since the step before", "s"),
+    "theta_p": Variable(("step",), "calcium above which synapses grow"),
+    "theta_d": Variable(("step",), "calcium below minus which synapses shrink"),
     "initial_weights": Variable(("pre", "post"), "fast weights before the first step"),
     "initial_normaliser": Variable(("pre",), "summed keys before the first step"),
     "initial_gram": Variable(
@@ -235,8 +238,10 @@ def _value_faults(name: str, array: xr.Variable, variable: Variable) -> list[str
     if name == "log_decay" and (values > 0).any():
         where = _place(array, values > 0)
         return [f"'log_decay' is above 0 (a decay above one), first {where}"]
-    if name == "ridge" and (values <= 0).any():
-        return [f"'ridge' is not above 0, first {_place(array, values <= 0)}"]
+    if name in {"ridge", "interval"} and (values <= 0).any():
+        return [f"{name!r} is not above 0, first {_place(array, values <= 0)}"]
+    if name in {"theta_p", "theta_d"} and (values < 0).any():
+        return [f"{name!r} is below 0, first {_place(array, values < 0)}"]
     if name == "initial_gram" and not _symmetric(values):
         return ["'initial_gram' is not symmetric, as second moments are"]
     return []

@@ -3,8 +3,9 @@
 import numpy as np
 import xarray as xr
 
+from fwbio.local import stepper
 from fwbio.normal_form import NormalForm, normal_form, normalised
-from fwbio.program import operands
+from fwbio.program import Operands, operands
 from fwbio.record import Keep, from_run, snapshot_steps
 
 
@@ -13,7 +14,8 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
 
         W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~);   y = W^T q / n
 
-    A query of a rule with a ridge is solved for directly, step by step.
+    or the rule's own step where it is not linear in W. A query of a rule with a ridge is solved
+    for directly, step by step.
 
     Args:
         program: as `fwbio.program.make` makes it; any rule of the table.
@@ -28,6 +30,9 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
     """
     given = operands(program)
     kept = snapshot_steps(weights, given.steps)
+    if not given.rule.terms.linear:
+        drawn, snapshots = _local(given, kept)
+        return _record(program, given, drawn, snapshots, kept)
     form = normal_form(
         given.rule,
         given.streams,
@@ -58,16 +63,44 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
         snapshots = np.swapaxes(snapshots, -1, -2)
     if form.stabiliser is not None:
         snapshots = snapshots * np.exp(form.stabiliser[..., kept, :, None])
+    readout = normalised(drawn, form, np)[..., : given.post]
+    return _record(program, given, readout, snapshots, kept)
+
+
+def _record(
+    program: xr.Dataset,
+    given: Operands,
+    readout: np.ndarray,
+    snapshots: np.ndarray,
+    kept: np.ndarray,
+) -> xr.Dataset:
     return from_run(
         program,
         substrate="reference",
         backend="numpy",
-        readout=normalised(drawn, form, np)[..., : given.post],
+        readout=readout,
         **given.parts(snapshots),
         snapshots=kept,
         leading=given.leading,
         exact=["the rule, to float64 rounding"],
     )
+
+
+def _local(given: Operands, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Read-outs and kept weights of a rule that is not linear in them."""
+    streams = {"beta": np.ones((*given.shape, given.steps, 1))} | given.streams
+    step = stepper(given.rule, streams, xp=np, axis=len(given.shape))
+    weights = np.zeros((*given.shape, given.pre, given.post))
+    if given.initial is not None:
+        weights[:] = given.initial
+    drawn = np.empty((*given.shape, given.steps, given.post))
+    snapshots = np.empty((*given.shape, len(kept), given.pre, given.post))
+    for t in range(given.steps):
+        weights = step(t, weights)
+        query = given.streams["query"][..., t, :]
+        drawn[..., t, :] = np.einsum("...kv,...k->...v", weights, query)
+        snapshots[..., kept == t, :, :] = weights[..., None, :, :]
+    return drawn, snapshots
 
 
 def _query(form: NormalForm, step: int, state: np.ndarray) -> np.ndarray:

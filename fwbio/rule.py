@@ -1,6 +1,8 @@
 """What a rule is: a frozen declaration of how fast weights change. It executes nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from fwbio.errors import FwbioError
@@ -13,6 +15,24 @@ Solve = Literal["explicit", "implicit", "flow"]
 Feature = Literal["identity", "scaled", "elu_plus_one"]
 Normaliser = Literal["none", "sum", "bounded"]
 Readout = Literal["weights", "ridge"]
+Plasticity = Literal[
+    "product",
+    "bcm",
+    "covariance",
+    "pairs",
+    "triplets",
+    "voltage",
+    "release",
+    "thresholded",
+    "dendritic",
+    "calcium",
+    "calcium_control",
+]
+TRACES = frozenset({"bcm", "covariance", "pairs", "triplets", "voltage", "release", "calcium"})
+LOCAL = frozenset({"thresholded", "dendritic", "calcium", "calcium_control"})
+VOLLEYS = frozenset({"pairs", "triplets", "voltage", "release", "calcium", "calcium_control"})
+TIMED = TRACES | {"calcium_control"}
+DEFAULTS: Mapping[str, float] = MappingProxyType({"interval": 0.1, "theta_p": 0.0, "theta_d": 0.0})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +63,10 @@ class Terms:
     with write u = beta v. A rule may erase along a direction of its own, r (p^T W~) in place of
     k (p^T W~). The terms are all a substrate needs to know of a rule.
 
+    The plasticity of a synapse may make more of a step than k u^T: a sum of outer products of
+    traces of keys and values (`fwbio.traces`), which is still linear in W, or a step of its own
+    that is not (`fwbio.local`).
+
     Args:
         decay: "none"; "scalar", one factor a step; "channel", one factor a step and pre channel.
         write: what scales the value: "scalar", beta (step,); "channel", beta (step, post);
@@ -63,6 +87,10 @@ class Terms:
         transposed: whether the rule corrects its prediction of the key from the value, which is
             the normal form with key and value exchanged and the state read from its other side.
         substeps: whether one step makes several writes (dim substep) before its one read.
+        plasticity: what a step writes: "product", k u^T; by traces "bcm", "covariance", "pairs"
+            and "triplets" of spikes, "voltage"; "release", k u^T of keys and queries that
+            facilitate and depress; not linear in W "thresholded", "dendritic", "calcium" and
+            "calcium_control".
     """
 
     decay: Decay = "none"
@@ -75,6 +103,7 @@ class Terms:
     readout: Readout = "weights"
     transposed: bool = False
     substeps: bool = False
+    plasticity: Plasticity = "product"
 
     def __post_init__(self) -> None:
         wanted = {"decay": "scalar", "normaliser": "bounded"}
@@ -86,6 +115,16 @@ class Terms:
                     where="Terms",
                     mend=f"give {name}={value!r}",
                 )
+
+    @property
+    def linear(self) -> bool:
+        """Whether a step is linear in the weights: an instance of the normal form."""
+        return self.plasticity not in LOCAL
+
+    @property
+    def traces(self) -> bool:
+        """Whether a step depends on earlier ones by more than the weights that they left."""
+        return self.plasticity in TRACES
 
     @property
     def companion(self) -> Literal["normaliser", "gram"] | None:
@@ -131,7 +170,8 @@ class Terms:
                 Stream(
                     name="beta",
                     dims=("step", *substep, *(("post",) if self.write == "channel" else ())),
-                    required=self.erase not in {"none", "direction"},
+                    required=self.erase not in {"none", "direction"}
+                    or self.plasticity in {"thresholded", "dendritic"},
                     meaning="write strength (1 where a rule does not require it)",
                 )
             )
@@ -171,6 +211,28 @@ class Terms:
                     meaning="penalty on each channel's weights in the least squares read, > 0",
                 )
             )
+        if self.plasticity in TIMED:
+            found.append(
+                Stream(
+                    name="interval",
+                    dims=("step",),
+                    required=False,
+                    meaning="seconds since the step before, and of a step (0.1 unless given)",
+                )
+            )
+        if self.plasticity == "thresholded":
+            found += [
+                Stream(
+                    name=f"theta_{letter}",
+                    dims=("step",),
+                    required=False,
+                    meaning=f"calcium, key times error, {side}, >= 0 (0 unless given)",
+                )
+                for letter, side in (
+                    ("p", "above which synapses grow"),
+                    ("d", "below minus which they shrink"),
+                )
+            ]
         return tuple(found)
 
 

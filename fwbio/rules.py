@@ -164,6 +164,106 @@ _TABLE = (
         biology=f"{_AMPA}; several presentations, each corrected, before one recall",
         source="Siems 2025, arXiv:2502.10297",
     ),
+    Rule(
+        name="bcm",
+        equation="W <- W + beta k (v (v - theta))^T,  theta = <v^2>;  y = W^T q",
+        terms=Terms(plasticity="bcm"),
+        objective="-beta <v (v - theta), W^T k>",
+        biology="a postsynaptic cell that the teaching input drives depresses below a threshold and"
+        " potentiates above it; the threshold slides with the mean of its squared rate",
+        source="Bienenstock, Cooper & Munro 1982, 10.1523/JNEUROSCI.02-01-00032.1;"
+        " Intrator & Cooper 1992, 10.1016/S0893-6080(05)80003-6 (recalled)",
+    ),
+    Rule(
+        name="covariance",
+        equation="W <- W + beta (k - <k>) (v - <v>)^T;  y = W^T q",
+        terms=Terms(plasticity="covariance"),
+        objective="-beta <v - <v>, W^T (k - <k>)>",
+        biology="growth where both rates exceed their running means or both fall short of them,"
+        " depression where one does",
+        source="Sejnowski 1977, 10.1007/BF00275079 (recalled)",
+    ),
+    Rule(
+        name="stdp",
+        equation="W <- W + beta (k+ v^T - 1.05 k v-^T),  k+ and v- traces of keys before the value"
+        " and of values before the key;  y = W^T q",
+        terms=Terms(plasticity="pairs"),
+        objective="-beta (<v, W^T k+> - 1.05 <v-, W^T k>)",
+        biology="each pair of spikes changes the synapse by its order and timing: NMDA receptors"
+        " see the key before the value, calcium of the value before the key depresses",
+        source="Song, Miller & Abbott 2000, 10.1038/78829",
+    ),
+    Rule(
+        name="triplet_stdp",
+        equation="W <- W + beta (k+ (v (A2+ + A3+ v_y))^T - (k (A2- + A3- k_x)) v-^T),"
+        "  k+, v-, k_x, v_y traces;  y = W^T q",
+        terms=Terms(plasticity="triplets"),
+        objective="-beta (<v (A2+ + A3+ v_y), W^T k+> - <v-, W^T (k (A2- + A3- k_x))>)",
+        biology="potentiation of a pair of spikes grows with what the cell fired before it",
+        source="Pfister & Gerstner 2006, 10.1523/JNEUROSCI.1425-06.2006",
+    ),
+    Rule(
+        name="clopath",
+        equation="W <- W + beta (A_LTP k_x integral([u - theta+]+ [u+]+)^T - A_LTD k [u-]+^T),"
+        "  u held by v, u+ and u- its filters;  y = W^T q",
+        terms=Terms(plasticity="voltage"),
+        objective="-beta (A_LTP <integral([u - theta+]+ [u+]+), W^T k_x> - A_LTD <[u-]+, W^T k>)",
+        biology="the postsynaptic voltage, filtered, decides: a depolarised cell depresses at a"
+        " presynaptic spike, a strongly depolarised one potentiates what fired before",
+        source="Clopath 2010, 10.1038/nn.2479",
+    ),
+    Rule(
+        name="tsodyks_markram",
+        equation="W <- W + beta k' v^T,  k' = k u x / U;  y = W^T q',  q' = q u x / U",
+        terms=Terms(plasticity="release"),
+        objective="-beta <v, W^T k'>",
+        biology=f"{_AMPA}; presynaptic cells facilitate (u) and run out of vesicles (x) within a"
+        " second, so that what they lately fired gates what they write and read",
+        source="Markram, Wang & Tsodyks 1998, 10.1073/pnas.95.9.5323;"
+        " Mongillo 2008, 10.1126/science.1150769",
+    ),
+    Rule(
+        name="thresholded_delta",
+        equation="W <- W + (G * k) (b (v - W^T k))^T,  G_ij = 1 where c > theta_p or c < -theta_d,"
+        " else 0,  c_ij = k_i (v - W^T k)_j,  b_j = (1 - exp(-beta s_j)) / s_j,"
+        "  s_j = sum_i G_ij k_i^2;  y = W^T q",
+        terms=Terms(plasticity="thresholded"),
+        objective="the flow dW_ij/dt = G_ij k_i (v - W^T k)_j run for a duration beta",
+        biology=f"{_AMPA}; {_THRESHOLD}; plastic only where calcium, the product of the key and the"
+        " error, passes a threshold for growth or one for shrinking as the presentation begins",
+        source="the delta rule's flow, arXiv:2512.12602, gated as in Graupner & Brunel 2012,"
+        " 10.1073/pnas.1109359109",
+    ),
+    Rule(
+        name="dendritic_error",
+        equation="W <- W + k (beta (r(v) - r(a W^T k)))^T,  r a sigmoid of either sign,"
+        "  a = g_D / (g_D + g_L);  y = W^T q",
+        terms=Terms(plasticity="dendritic"),
+        objective="beta (R(a W^T k) / a - <r(v), W^T k>),  R' = r",
+        biology="a dendrite predicts its soma's rate from its AMPA synapses; the teaching input"
+        " moves the soma, and what the dendrite did not predict is learned",
+        source="Urbanczik & Senn 2014, 10.1016/j.neuron.2013.11.030",
+    ),
+    Rule(
+        name="calcium",
+        equation="W <- p + (W - p) exp(-beta G_p T_p),  then W <- W exp(-beta G_d T_d): T_p seconds"
+        " of calcium above theta_p, T_d between theta_d and theta_p;  y = W^T q",
+        terms=Terms(plasticity="calcium"),
+        objective="beta (G_p T_p (W - p)^2 + G_d T_d W^2) / 2, followed exactly",
+        biology="calcium of the key's NMDA receptors and of the value's back-propagating spike"
+        " depresses above one threshold and potentiates above a higher one",
+        source="Graupner & Brunel 2012, 10.1073/pnas.1109359109",
+    ),
+    Rule(
+        name="shouval",
+        equation="W <- Omega(c) + (W - Omega(c)) exp(-beta T / tau(c)),  c_ij calcium of key i at"
+        " the voltage that value j holds;  y = W^T q",
+        terms=Terms(plasticity="calcium_control"),
+        objective="beta T (W - Omega(c))^2 / (2 tau(c)), followed exactly",
+        biology="calcium through NMDA receptors decides where a weight goes and how fast: no change"
+        " at rest, depression at moderate calcium, potentiation at high calcium",
+        source="Shouval, Bear & Cooper 2002, 10.1073/pnas.152343099",
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.name: rule for rule in _TABLE})

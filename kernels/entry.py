@@ -10,9 +10,9 @@ from torch import Tensor
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.kernels import chunked, lowering, recurrent
 from fwbio.kernels.recurrence import Run, state_dtype
-from fwbio.kernels.support import PRECISIONS, chosen
+from fwbio.kernels.support import PRECISIONS, backend_of
 from fwbio.program import check_streams
-from fwbio.rule import Rule, Stream
+from fwbio.rule import DEFAULTS, Rule, Stream
 from fwbio.rules import resolve
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -72,13 +72,15 @@ def scan(
             told), "tf32" (that of float16), "tf32x3" or "bf16" (that of bfloat16); states and sums
             are float32 all the same. Every other backend has the state's own products.
         **streams: further streams that the rule declares: `erase_key`, `erase_direction` and
-            `ridge` (above 0) [B, T, H, K], `log_beta` [B, T, H].
+            `ridge` (above 0) [B, T, H, K]; `log_beta`, `interval` (seconds, above 0), `theta_p` and
+            `theta_d` (from 0 up) [B, T, H].
 
     Returns:
         The read-outs [B, T, H, V] in q's dtype and the final state, shaped as `initial_state`;
         with `return_states` also the states [B, T // s, H, K, V] (packed: one after another along
         the second axis). All can be differentiated once, and twice by the recurrent backend, but
-        for a rule with a ridge.
+        for a rule with a ridge. Traces of keys and values, of rules that keep some, start anew with
+        every call: they are no part of the state.
 
     Raises:
         FwbioError: an unknown rule, backend or stream, a stream that the rule lacks or needs,
@@ -91,6 +93,7 @@ def scan(
     writes = _check_shapes(rule, q, k, v)
     if rule.default_decay_offset is not None and "log_decay" not in gates:
         gates["log_decay"] = _default_log_decay(rule, q)
+    gates = {name: x for name, x in DEFAULTS.items() if name in rule.streams} | gates
     laid_out = {"query": q, "key": k, "value": v}
     for name, gate in gates.items():
         laid_out[name] = _gate(rule.streams[name], gate, q, k, v)
@@ -103,7 +106,8 @@ def scan(
     ends = _ends(cu_seqlens, q)
     state = _initial_state(rule, initial_state, q, v, len(ends) - 1 if ends else q.shape[0])
     longest = max(end - start for start, end in pairwise(ends)) if ends else q.shape[1]
-    ran = chosen(
+    ran = backend_of(
+        rule,
         backend,
         device=q.device.type,
         stretch=min(longest, return_states or longest),

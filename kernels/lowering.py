@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fwbio.kernels import local
 from fwbio.kernels.recurrence import Recurrence, Run
 from fwbio.normal_form import NormalForm, normal_form, normalised, stabilisers
 from fwbio.rule import Rule
@@ -43,7 +44,16 @@ def execute(
         The read-outs [B, T, H, V] in the query's dtype, the final state, and the kept states
         [B, kept, H, K, columns] or None.
     """
-    if rule.terms.write == "exponential":
+    dtype = streams["query"].dtype
+    if rule.terms.traces:
+        # a trace is a product of many factors, and vectors cost little beside a state
+        streams = {name: x.double() for name, x in streams.items()}
+    if rule.terms.traces and ends is not None:
+        streams["interval"] = _started(streams["interval"], ends)
+    if not rule.terms.linear:
+        y, final, kept = local.run(rule, streams, state, keep_every, ends)
+        y = y.to(dtype)
+    elif rule.terms.write == "exponential":
         y, final, kept = _stabilised(rule, streams, state, run, keep_every, ends)
     else:
         form = normal_form(rule, streams, xp=torch, time_axis=1, writes_per_step=writes)
@@ -54,9 +64,17 @@ def execute(
         elif form.normaliser != "none":
             y, final, kept = _normalised(form, state, run, keep_every, ends)
         else:
-            recurrence = _recurrence(form, form.query.dtype, state.dtype)
+            recurrence = _recurrence(form, dtype, state.dtype)
             return run(replace(recurrence, scale=scale), state, keep_every, ends)
     return y if scale == 1 else scale * y, final, kept
+
+
+def _started(interval: Tensor, ends: tuple[int, ...]) -> Tensor:
+    """Intervals [B, T, H, 1], infinite where a packed sequence starts."""
+    starts = [start for start, end in pairwise(ends) if end > start]
+    started = torch.zeros_like(interval, dtype=torch.bool)
+    started[:, starts] = True
+    return torch.where(started, torch.inf, interval)
 
 
 def _normalised(

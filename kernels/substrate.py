@@ -9,7 +9,7 @@ import xarray as xr
 
 from fwbio.errors import FwbioError
 from fwbio.kernels.entry import scan
-from fwbio.kernels.support import chosen
+from fwbio.kernels.support import backend_of
 from fwbio.program import operands
 from fwbio.record import Keep, from_run, snapshot_steps
 from fwbio.rule import Rule
@@ -58,7 +58,8 @@ def execute(
     given = operands(program)
     kept = snapshot_steps(weights, given.steps)
     every = None if weights == "last" else 1 if weights == "all" else int(weights)
-    ran = chosen(
+    ran = backend_of(
+        given.rule,
         backend,
         device=torch.device(device).type,
         stretch=min(given.steps, every or given.steps),

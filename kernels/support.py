@@ -6,7 +6,7 @@ It is light: asking it loads no torch.
 import math
 from typing import NamedTuple
 
-from fwbio.errors import unknown_name
+from fwbio.errors import FwbioError, unknown_name
 from fwbio.rule import Rule
 from fwbio.rules import resolve
 
@@ -51,9 +51,39 @@ def unsupported(rule: Rule | str, backend: str = "auto") -> str | None:
     Raises:
         FwbioError: there is no such rule or backend.
     """
-    resolve(rule)
+    rule = resolve(rule)
+    if backend not in {"auto", "recurrent"} and not rule.terms.linear:
+        chosen(backend)
+        return "its step is not linear in the weights, and chunks and kernels are of linear ones"
     chosen(backend)
     return None
+
+
+def backend_of(
+    rule: Rule, backend: str, *, device: str, stretch: float, heads: int, where: str = "backend"
+) -> str:
+    """The backend that really runs a rule when one is asked for.
+
+    Args:
+        rule: any rule of the table.
+        backend: as in `chosen`; the other arguments are its too.
+        device: the type of torch's device.
+        stretch: steps between kept states, or of the longest sequence.
+        heads: of all sequences together.
+        where: the argument that asked, for error messages.
+
+    Raises:
+        FwbioError: there is no such backend, or it does not run the rule.
+    """
+    if reason := unsupported(rule, backend):
+        raise FwbioError(
+            f"{backend!r} does not run {rule.name!r}: {reason}",
+            where=where,
+            mend='give backend="recurrent", or "auto"',
+        )
+    if not rule.terms.linear:
+        return "recurrent"
+    return chosen(backend, device=device, stretch=stretch, heads=heads)
 
 
 def chosen(backend: str, *, device: str = "cpu", stretch: float = math.inf, heads: int = 1) -> str:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from fwbio import program
 from fwbio.errors import FwbioError, unknown_name
-from fwbio.rule import Rule
+from fwbio.rule import VOLLEYS, Rule
 from fwbio.rules import resolve
 
 CODINGS = ("on_off", "rates", "plain")
@@ -35,7 +35,8 @@ def designed(
         plain:   k = x / norm, signed: no synapse can carry it
         value:   v = content - its mean training content
 
-    Queries are coded as keys are. Steps that present nothing have key, value and beta 0.
+    and for rules of volleys of spikes, k and v over each episode's largest, the shares of cells
+    that fire. Queries are coded as keys are. Steps that present nothing have key, value and beta 0.
 
     Args:
         episode: as a task of `fwbio.tasks.TASKS` makes it.
@@ -60,6 +61,8 @@ def designed(
     key = key * writes[:, None]
     query = query * episode.scored.values[..., None]
     value = (episode.content.values - episode.content_baseline.values) * writes[:, None]
+    if rule.terms.plasticity in VOLLEYS:
+        key, query, value = _volleys(key), _volleys(query), _volleys(value)
     beta = np.broadcast_to(strength * writes, key.shape[:-1])
     if rule.terms.transposed:
         beta = beta / np.where(writes, (value**2).sum(-1), 1)
@@ -104,6 +107,12 @@ def _gates(
     elif rule.needs("erase_key"):
         gates["erase_key"] = key
     return gates
+
+
+def _volleys(codes: np.ndarray) -> np.ndarray:
+    """Codes (trial, step, channel) of which the largest of each trial is 1."""
+    largest = np.abs(codes).max((-2, -1), keepdims=True, initial=0)
+    return codes / np.where(largest > 0, largest, 1)
 
 
 def _logarithm(strength: float) -> float:

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from fwbio import RULES
+from fwbio.kernels import BACKENDS, unsupported
+
 SEED = "FWBIO_TEST_SEED"
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -38,11 +41,26 @@ def device(request):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what needs a GPU where there is none."""
+    """Leave out what needs a GPU where there is none, and backends that do not run a rule.
+
+    What those refuse is asserted by test_scan_errors.py.
+    """
+    refused = [item for item in items if _is_refused(item)]
+    config.hook.pytest_deselected(items=refused)
+    items[:] = [item for item in items if item not in set(refused)]
     if not torch.cuda.is_available():
         needing = [item for item in items if item.get_closest_marker("gpu") is not None]
         config.hook.pytest_deselected(items=needing)
         items[:] = [item for item in items if item not in set(needing)]
+
+
+def _is_refused(item):
+    """Whether a test is of a rule on a backend that does not run it."""
+    parameters = getattr(item, "callspec", None)
+    if parameters is None or not {"rule", "backend"} <= parameters.params.keys():
+        return False
+    rule, backend = (parameters.params[name] for name in ("rule", "backend"))
+    return rule in RULES and backend in BACKENDS and bool(unsupported(rule, backend))
 
 
 @pytest.hookimpl(wrapper=True)

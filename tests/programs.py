@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from fwbio import RULES, program
+from fwbio.rule import VOLLEYS
 
 
 def random_streams(
@@ -29,10 +30,14 @@ def random_streams(
     substep = ("substep",) if rule.terms.substeps else ()
 
     def normal(*dims):
-        x = rng.standard_normal((*leading, *(sizes[d] for d in dims)))
+        shape = (*leading, *(sizes[d] for d in dims))
+        volleys = rule.terms.plasticity in VOLLEYS  # shares of cells, and some beyond all of them
+        x = rng.uniform(-1.2, 1.2, shape) if volleys else rng.standard_normal(shape)
         x = np.abs(x) if nonnegative and dims[-1] == "pre" else x
         corrected = "post" if rule.terms.transposed else "pre"
         unit = passive and dims[-1] == corrected
+        if volleys:
+            return x
         return x / (np.linalg.norm(x, axis=-1, keepdims=True) if unit else np.sqrt(x.shape[-1]))
 
     draw = {
@@ -41,6 +46,9 @@ def random_streams(
         "log_beta": lambda *dims: rng.uniform(-2, 2, (*leading, *(sizes[d] for d in dims))),
         "ridge": lambda *dims: rng.uniform(0.5, 1.5, (*leading, *(sizes[d] for d in dims))),
         "erase": lambda *dims: rng.uniform(0.1, 0.9, (*leading, *(sizes[d] for d in dims))),
+        "interval": lambda *dims: rng.uniform(0.02, 0.2, (*leading, *(sizes[d] for d in dims))),
+        "theta_p": lambda *dims: rng.uniform(0, 0.1, (*leading, *(sizes[d] for d in dims))),
+        "theta_d": lambda *dims: rng.uniform(0, 0.1, (*leading, *(sizes[d] for d in dims))),
         "erase_key": normal,
         "erase_direction": normal,
     }

@@ -1,11 +1,15 @@
 """Every update is a step on the local objective that its rule declares."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from programs import random_tensors
 from tolerances import assert_close
 
-from fwbio import RULES
+from fwbio import RULES, traces
+from fwbio.data import constants
 from fwbio.kernels import scan
 
 
@@ -24,6 +28,34 @@ def delta_objective(W, k, v, s):
     return s["beta"] / 2 * ((v - W.T @ k) ** 2).sum()
 
 
+def _rate(u):
+    """The dendritic rule's rate of either sign, r(u) = f(u+) - f(u-)."""
+
+    def f(x):
+        slope, half = DENDRITE["dendritic_phi_slope"], DENDRITE["dendritic_phi_half"]
+        return 1 / (1 + DENDRITE["dendritic_phi_offset"] * torch.exp(slope * (half - x)))
+
+    return f(u.clamp_min(0)) - f((-u).clamp_min(0))
+
+
+def _integrated(u):
+    """R of R' = r: the softplus that the sigmoid f is the slope of, less f(0) |u|."""
+    slope, half = DENDRITE["dendritic_phi_slope"], DENDRITE["dendritic_phi_half"]
+    shift = slope * half + math.log(DENDRITE["dendritic_phi_offset"])
+    at_rest = 1 / (1 + math.exp(shift))
+    return torch.nn.functional.softplus(slope * u.abs() - shift) / slope - at_rest * u.abs()
+
+
+def _clopath_write(v):
+    """What a first step writes: the held voltage above theta+ times its own filter's rise."""
+    volts = traces.SWING * v.abs()
+    nodes, weights = (torch.tensor(x) for x in np.polynomial.legendre.leggauss(40))
+    s = (nodes + 1) / 2 * traces.HOLD
+    rise = torch.exp(-(s + traces.LEAD) / 15e-3) * -torch.expm1(-s / 7e-3)
+    above = (volts - (70.6e-3 - 45.3e-3)).clamp_min(0)
+    return 80.0 / 15e-3 * v.sign() * above * volts * (rise @ weights / 2 * traces.HOLD)
+
+
 GRADIENT_STEPS = {
     "hebb": sum_objective,
     "linear_attention": lambda W, k, v, s: sum_objective(W, k, v, s, phi(k)),
@@ -39,12 +71,30 @@ GRADIENT_STEPS = {
         W, k, v, s | {"beta": s["log_beta"].exp()}, k / len(k) ** 0.5
     ),
     "delta_product": delta_objective,
+    "bcm": lambda W, k, v, s: sum_objective(W, k, v * abs(v), s),
+    "covariance": sum_objective,
+    "stdp": lambda W, k, v, s: sum_objective(W, k, v * math.exp(-traces.LEAD / 20e-3), s),
+    "triplet_stdp": lambda W, k, v, s: sum_objective(
+        W, k, 5e-10 * v * math.exp(-traces.LEAD / 16.8e-3), s
+    ),
+    "clopath": lambda W, k, v, s: sum_objective(W, k, _clopath_write(v), s),
+    "tsodyks_markram": sum_objective,
+    "dendritic_error": lambda W, k, v, s: (
+        s["beta"] * (_integrated(SHARE * W.T @ k).sum() / SHARE - _rate(v) @ W.T @ k)
+    ),
 }
+DENDRITE = constants("plasticity_rates")
+SHARE = DENDRITE["dendritic_g_dendrite"] / (
+    DENDRITE["dendritic_g_dendrite"] + DENDRITE["dendritic_g_leak"]
+)
 OTHER_OBJECTIVES = {
     "gated_delta_2": "gates of single channels make it no gradient of one function",
     "longhorn": "a proximal step: test_longhorn_minimises_its_objective",
     "rwkv7": "of no one function: test_rwkv7_with_one_gate_is_gated_delta",
     "mesa": "minimised by what it reads with: test_mesa_is_ridge_regression",
+    "thresholded_delta": "a flow: test_thresholds_of_zero_make_it_the_delta_rule_s_flow",
+    "calcium": "followed exactly: test_the_calcium_rule_settles_where_its_rates_balance",
+    "shouval": "followed exactly: test_a_weight_goes_where_its_calcium_points",
     "efla": "a flow: test_efla_is_the_flow_of_the_delta_rule",
 }
 

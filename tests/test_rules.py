@@ -3,6 +3,7 @@
 import pickle
 import re
 from dataclasses import FrozenInstanceError, fields
+from typing import get_args
 
 import pytest
 
@@ -10,6 +11,7 @@ from fwbio import RULES, FwbioError, Rule
 from fwbio.errors import unknown_name
 from fwbio.program import GATES
 from fwbio.record import SCHEMA
+from fwbio.rule import Plasticity
 from fwbio.rules import resolve
 
 rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -83,6 +85,7 @@ def test_every_choice_of_terms_is_taken_by_a_rule_or_the_plainest():
         "readout": {"weights", "ridge"},
         "transposed": {True, False},
         "substeps": {True, False},
+        "plasticity": set(get_args(Plasticity)),
     }
 
 
@@ -99,7 +102,7 @@ def test_a_rule_resolves_to_itself_and_its_name_to_it():
     ("asked", "told"),
     [
         ("dela", r"^rule: there is no rule called 'dela'; did you mean 'delta'\?$"),
-        ("zzz", r"^rule: there is no rule called 'zzz'; choose from comba, delta, "),
+        ("zzz", r"^rule: there is no rule called 'zzz'; choose from bcm, calcium, clopath, "),
         (None, r"^rule: a rule is a name or a fwbio.Rule, not NoneType; `fwbio rules` lists"),
     ],
 )

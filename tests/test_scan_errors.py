@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from programs import random_tensors
+from programs import random_program, random_tensors
 
-from fwbio import RULES, FwbioError
+from fwbio import RULES, FwbioError, kernels
 from fwbio.kernels import scan
 
 B, T, H, K, V = 2, 3, 2, 4, 5
@@ -130,3 +130,29 @@ def test_wrong_ends_of_packed_sequences_are_told(ends, as_tensor, rng):
 def test_a_rule_may_be_given_as_itself(rng):
     operands = random_tensors("kda", rng)
     assert torch.equal(scan("kda", **operands)[0], scan(RULES["kda"], **operands)[0])
+
+
+REFUSED = [
+    (rule, backend)
+    for rule in RULES
+    for backend in kernels.BACKENDS
+    if kernels.unsupported(rule, backend) is not None
+]
+
+
+@pytest.mark.parametrize("pair", REFUSED, ids="-".join)
+def test_a_backend_that_does_not_run_a_rule_says_why(pair, rng):
+    rule, backend = pair
+    assert not RULES[rule].terms.linear
+    reason = kernels.unsupported(rule, backend)
+    assert len(reason.split()) >= 5, "a reason is a sentence"
+    with pytest.raises(FwbioError, match=f"^backend: '{backend}' does not run '{rule}': {reason}"):
+        scan(rule, **random_tensors(rule, rng), backend=backend)
+    with pytest.raises(FwbioError, match=reason):
+        kernels.execute(random_program(rule, rng), backend=backend)
+
+
+def test_what_is_not_linear_runs_step_by_step(rng):
+    program = random_program("calcium", rng, steps=100)
+    assert kernels.execute(program).attrs["backend"] == "recurrent"
+    assert {rule for rule, _ in REFUSED} == {n for n, r in RULES.items() if not r.terms.linear}

@@ -8,6 +8,9 @@ it appears, is their (post, pre) state, the transpose of W.
 import numpy as np
 import scipy.linalg
 
+from fwbio import traces
+from fwbio.data import constants
+
 
 def hebb(W, key, value, query, beta):
     """Sum of outer products: W = sum_t beta_t k_t v_t^T."""
@@ -173,6 +176,200 @@ def mesa(W, key, value, query, beta, log_decay, ridge):
         yield G @ np.linalg.inv(H + np.diag(r)) @ q, G.T
 
 
+def times_of(interval):
+    """When the keys' volleys fall, s; the values' follow each by LEAD."""
+    keys = np.cumsum(np.concatenate([[0.0], interval[1:]]))
+    return keys, keys + traces.LEAD
+
+
+def signed(f, values):
+    """f of the ON cells' values less f of the OFF cells'."""
+    return f(np.maximum(values, 0)) - f(np.maximum(-values, 0))
+
+
+def running_mean(x, interval, tau):
+    """m_{t-1} of m_t = a_t m_{t-1} + (1 - a_t) x_t from m_0 = x_0, as a sum over earlier steps."""
+    a = np.exp(-interval / tau)
+    a[0] = 0
+    weights = [
+        [(1 - a[s]) * np.prod(a[s + 1 : t]) if s < t else 0.0 for s in range(len(x))]
+        for t in range(len(x))
+    ]
+    return np.array(weights) @ x
+
+
+def bcm(W, key, value, query, beta, interval):
+    """dw = beta x y (y - theta), theta the running mean of y^2 (Intrator & Cooper 1992)."""
+    tau = constants("plasticity_rates")["bcm_tau_theta"]
+    post = signed(lambda y: y * (y - running_mean(y**2, interval, tau)), value)
+    for k, change, q, b in zip(key, post, query, beta, strict=True):
+        W = W + b * np.outer(k, change)
+        yield q @ W, W
+
+
+def covariance(W, key, value, query, beta, interval):
+    """dw = beta (x - <x>) (y - <y>)."""
+    tau = constants("plasticity_rates")["covariance_tau_mean"]
+    x, y = (stream - running_mean(stream, interval, tau) for stream in (key, value))
+    for t, q in enumerate(query):
+        W = W + beta[t] * np.outer(x[t], y[t])
+        yield q @ W, W
+
+
+def stdp(W, key, value, query, beta, interval):
+    """Every pair by its window: exp(-dt / 20 ms) for pre first, else -1.05 exp(dt / 20 ms)."""
+    pre, post = times_of(interval)
+    for t, q in enumerate(query):
+        for s in range(t + 1):
+            W = W + beta[t] * np.exp(-(post[t] - pre[s]) / 20e-3) * np.outer(key[s], value[t])
+        for s in range(t):
+            depressed = 1.05 * np.exp(-(pre[t] - post[s]) / 20e-3)
+            W = W - beta[t] * depressed * np.outer(key[t], value[s])
+        yield q @ W, W
+
+
+def triplet_stdp(W, key, value, query, beta, interval):
+    """Every pair and every triplet of spikes (Pfister & Gerstner 2006, eq. 3 and 4)."""
+    pre, post = times_of(interval)
+    for t, q in enumerate(query):
+        earlier = range(t)
+        k_x = sum((key[s] * np.exp(-(pre[t] - pre[s]) / 101e-3) for s in earlier), 0 * key[t])
+        o_1 = sum((value[s] * np.exp(-(pre[t] - post[s]) / 33.7e-3) for s in earlier), 0 * value[t])
+        W = W - beta[t] * np.outer(key[t] * (7e-3 + 2.3e-4 * k_x), o_1)
+        r_1 = sum(key[s] * np.exp(-(post[t] - pre[s]) / 16.8e-3) for s in range(t + 1))
+        for sign in (1, -1):
+            v = np.maximum(sign * value, 0)
+            o_2 = sum((v[s] * np.exp(-(post[t] - post[s]) / 125e-3) for s in earlier), 0 * v[t])
+            W = W + sign * beta[t] * np.outer(r_1, v[t] * (5e-10 + 6.2e-3 * o_2))
+        yield q @ W, W
+
+
+def clopath(W, key, value, query, beta, interval):
+    """-A_LTD x [u- - theta-]+ + A_LTP xbar [u - theta+]+ [u+ - theta-]+, by quadrature in volts."""
+    pre, post = times_of(interval)
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    held, spread = (nodes + 1) / 2 * traces.HOLD, weights / 2 * traces.HOLD
+
+    def filtered(volts, at, steps, tau):
+        """What is left at a time of square depolarisations of the steps before it."""
+        rise = 1 - np.exp(-traces.HOLD / tau)
+        ends = post[:steps] + traces.HOLD
+        return rise * np.exp(-(at - ends) / tau) @ volts[:steps]
+
+    for t, q in enumerate(query):
+        for sign in (1, -1):
+            volts = traces.SWING * np.maximum(sign * value, 0)
+            W = W - sign * beta[t] * 0.14 * np.outer(key[t], filtered(volts, pre[t], t, 10e-3))
+            for s, w in zip(held, spread, strict=True):
+                x = sum(key[r] * np.exp(-(post[t] + s - pre[r]) / 15e-3) for r in range(t + 1))
+                rising = volts[t] * (1 - np.exp(-s / 7e-3))
+                u = filtered(volts, post[t], t, 7e-3) * np.exp(-s / 7e-3) + rising
+                above = np.maximum(volts[t] - (70.6e-3 - 45.3e-3), 0)
+                W = W + sign * beta[t] * 80.0 * w * np.outer(x / 15e-3, above * u)
+        yield q @ W, W
+
+
+def tsodyks_markram(W, key, value, query, beta, interval):
+    """u, x in the running form: u is the share that the next spike releases, of what x is left."""
+    U, tau_f, tau_d = 0.2, 1.5, 0.2
+    u, x = np.full(len(W), U), np.ones(len(W))
+    for t in range(len(key)):
+        u = U + (u - U) * np.exp(-interval[t] / tau_f)
+        x = 1 - (1 - x) * np.exp(-interval[t] / tau_d)
+        through = []
+        for fired in (key[t], query[t]):
+            share = np.minimum(np.abs(fired), 1)
+            through.append(fired * u * x / U)
+            x = x - share * u * x
+            u = u + share * U * (1 - u)
+        W = W + beta[t] * np.outer(through[0], value[t])
+        yield W.T @ through[1], W
+
+
+def thresholded_delta(W, key, value, query, beta, theta_p, theta_d):
+    """Each column's open synapses by the exponential of their own flow."""
+    pre, post = W.shape
+    for t in range(len(key)):
+        k, W = key[t], W.copy()
+        calcium = np.outer(k, value[t] - W.T @ k)
+        for j in range(post):
+            opened = (calcium[:, j] > theta_p[t]) | (calcium[:, j] < -theta_d[t])
+            generator = np.zeros((pre + 1, pre + 1))
+            generator[:pre, :pre] = -np.outer(opened * k, opened * k)
+            closed = (~opened * k) @ W[:, j]
+            generator[:pre, pre] = opened * k * (value[t, j] - closed)
+            W[:, j] = (scipy.linalg.expm(beta[t] * generator) @ np.append(W[:, j], 1))[:pre]
+        yield W.T @ query[t], W
+
+
+def dendritic_error(W, key, value, query, beta):
+    """dw = beta (r(U) - r(V*)) psp, V* = g_D / (g_D + g_L) V_w (Urbanczik & Senn 2014, eq. 4)."""
+    fit = constants("plasticity_rates")
+
+    def rate(u):
+        drive = fit["dendritic_phi_slope"] * (fit["dendritic_phi_half"] - u)
+        return 1 / (1 + fit["dendritic_phi_offset"] * np.exp(drive))
+
+    share = fit["dendritic_g_dendrite"] / (fit["dendritic_g_dendrite"] + fit["dendritic_g_leak"])
+    for k, v, q, b in zip(key, value, query, beta, strict=True):
+        error = signed(rate, v) - signed(rate, share * (k @ W))
+        W = W + b * np.outer(k, error)
+        yield q @ W, W
+
+
+def calcium(W, key, value, query, beta, interval):
+    """rho' tau = -gamma_d rho H(c - 1) + gamma_p (1 - rho) H(c - 1.3), from one volley to the next.
+
+    Calcium is summed over all volleys before; its decay is followed to each threshold in turn.
+    """
+    tau_ca, c_pre, c_post, delay = 22.6936e-3, 0.5617539, 1.23964, 4.6098e-3
+    down, up, tau = 331.909, 725.085, 346.3615
+    key, value = np.maximum(key, 0), np.maximum(value, 0)
+    pre, post = times_of(interval)
+    pre = pre + delay
+
+    def calcium_at(now, keys, values, i, j):
+        left = [c_pre * key[s, i] * np.exp(-(now - pre[s]) / tau_ca) for s in range(keys)]
+        left += [c_post * value[s, j] * np.exp(-(now - post[s]) / tau_ca) for s in range(values)]
+        return sum(left)
+
+    def drifted(rho, level, longest, b):
+        reached = [min(max(tau_ca * np.log(max(level, 1e-9) / th), 0), longest) for th in (1.3, 1)]
+        both, depressed = b * reached[0] / tau, b * (reached[1] - reached[0]) / tau
+        rho = up / (up + down) * -np.expm1(-(up + down) * both) + rho * np.exp(-(up + down) * both)
+        return rho * np.exp(-down * depressed)
+
+    for t, q in enumerate(query):
+        W = W.copy()
+        for i, j in np.ndindex(W.shape):
+            level = calcium_at(pre[t], t + 1, t, i, j)
+            W[i, j] = drifted(W[i, j], level, post[t] - pre[t], beta[t])
+            level = calcium_at(post[t], t + 1, t + 1, i, j)
+            rest = interval[t] - (post[t] - pre[t])
+            W[i, j] = drifted(W[i, j], level, rest, beta[t])
+        yield q @ W, W
+
+
+def shouval(W, key, value, query, beta, interval):
+    """dW/dt = (Omega(Ca) - W) / tau(Ca) at the calcium that each pair of key and value holds."""
+    fit = constants("plasticity_calcium")
+
+    def sigmoid(x):
+        return (1 + np.tanh(40 * x)) / 2
+
+    for t, q in enumerate(query):
+        W = W.copy()
+        for i, j in np.ndindex(W.shape):
+            V = fit["shouval_rest"] + 2 * traces.SWING * max(value[t, j], 0)
+            block = 1 / (1 + 1 / 3.57 * np.exp(-62 * V))
+            current = fit["shouval_open_fraction"] * max(key[t, i], 0) * block * max(0.13 - V, 0)
+            Ca = fit["shouval_g_nmda"] * fit["shouval_calcium_decay"] * current
+            omega = 0.25 + sigmoid(Ca - 0.55) - 0.25 * sigmoid(Ca - 0.35)
+            rate = 1 / (0.1 / (1e-5 + Ca**3) + 1)
+            W[i, j] += (omega - W[i, j]) * -np.expm1(-rate * beta[t] * interval[t])
+        yield q @ W, W
+
+
 TEXTBOOK = {
     rule.__name__: rule
     for rule in (
@@ -193,5 +390,15 @@ TEXTBOOK = {
         rwkv7,
         mesa,
         delta_product,
+        bcm,
+        covariance,
+        stdp,
+        triplet_stdp,
+        clopath,
+        tsodyks_markram,
+        thresholded_delta,
+        dendritic_error,
+        calcium,
+        shouval,
     )
 }
