@@ -10,6 +10,7 @@ from scipy.integrate import quad
 from tolerances import TOLERANCES, assert_close, assert_expected
 
 from fwbio.errors import FwbioError
+from fwbio.models.protocols_receptors import magnesium_block, receptor_kinetics
 from fwbio.models.receptors import (
     RECEPTORS,
     DoubleExponential,
@@ -406,3 +407,30 @@ def test_closed_forms_load_no_simulator():
     loaded = python("-c", "import sys, fwbio.models.receptors; print(*sys.modules)").split()
     assert "fwbio.models.receptors" in loaded
     assert "brian2" not in loaded
+
+
+def expected_at(record, name):
+    """The closed form of a panel where it was simulated."""
+    x = record[name].dims[-1]
+    dense = record[f"{name}_expected"]
+    return np.array([np.interp(record[x], dense[f"{x}_expected"], row) for row in dense.values])
+
+
+def test_the_protocol_of_magnesium_draws_what_its_closed_forms_say():
+    record = magnesium_block()
+    for name in ("open_share", "current", "mark"):
+        assert_close(record[name].values, expected_at(record, name), "receptor protocol")
+    ohmic = record["current"].sel(magnesium="0 mM")
+    assert_close(ohmic.values, ohmic.potential.values, "receptor protocol")
+    assert round(float(record["mark"].sel(kind="half blocked", concentration=1.0)), 1) == -20.5
+    assert round(float(record["mark"].sel(kind="most inward current", concentration=1.0))) == -27
+
+
+def test_the_protocol_of_kinetics_draws_what_its_closed_forms_say(seed):
+    record = receptor_kinetics(seed=seed)
+    assert record.attrs["seed"] == seed
+    for name in ("regular", "fast_spike", "slow_spike"):
+        assert_close(record[name].values, expected_at(record, name), "receptor protocol")
+    distance = np.abs(record["poisson"].values - expected_at(record, "poisson"))
+    assert (distance <= TOLERANCES["receptor standard errors"].value * record["poisson_se"]).all()
+    assert record["slow_train"].sel(receptor_slow_train="NMDA, saturating").max() < 1
