@@ -184,26 +184,55 @@ class SlowNet(nn.Module):
             [B, T, ...its dims]; key, value and beta are 0 where nothing is written, the query
             where nothing is asked.
         """
+        seen, taught = self.hidden(stimulus, content, writes, scored)
+        return self.streams(self.drives(seen, taught), writes, scored, noise=noise)
+
+    def hidden(
+        self, stimulus: Tensor, content: Tensor, writes: Tensor, scored: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The activity h, of items and cues, and g, of contents, each [B, T, hidden], from 0 up."""
         contrast = (stimulus - self.item_baseline) * (writes | scored)[..., None]
-        seen = relu(self.item_layer(contrast))
-        taught = relu(self.content_layer((content - self.content_baseline) * writes[..., None]))
+        taught = (content - self.content_baseline) * writes[..., None]
+        return relu(self.item_layer(contrast)), relu(self.content_layer(taught))
+
+    def heads(self) -> dict[str, tuple[nn.Module, str]]:
+        """The last layer: of each stream, its head and the hidden units it reads.
+
+        These are "seen", "taught" or "both".
+        """
+        gates = {name: (head, "both") for name, head in self.gate_heads.items()}
+        return {"key": (self.key_head, "seen"), "value": (self.value_head, "taught"), **gates}
+
+    def drives(self, seen: Tensor, taught: Tensor) -> dict[str, Tensor]:
+        """What the last layer makes of h and g, by stream, [B, T, units]; keys are queries too."""
+        hidden = {"seen": seen, "taught": taught, "both": torch.cat([seen, taught], -1)}
+        return {name: head(hidden[units]) for name, (head, units) in self.heads().items()}
+
+    def streams(
+        self,
+        drives: Mapping[str, Tensor],
+        writes: Tensor,
+        scored: Tensor,
+        *,
+        noise: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """The streams that drives [.., B, T, units] give, as `forward` returns them."""
         shape = (self.sizes["substep"], -1)
-        rates = _rates(self.key_head(seen).unflatten(-1, shape))
+        rates = _rates(drives["key"].unflatten(-1, shape))
         if noise is not None:
             factor = 1 + self.key_noise * torch.randn(rates.shape, generator=noise)
             rates = rates * factor.clamp_min(0)
         if self.rule.terms.feature == "elu_plus_one":
             rates = rates.clamp_min(SILENT).log()
-        value = normalize(self.value_head(taught).unflatten(-1, shape), dim=-1)
+        value = normalize(drives["value"].unflatten(-1, shape), dim=-1)
         streams = {
             "key": rates * writes[..., None, None],
             "value": value * writes[..., None, None],
             "query": rates[..., -1, :] * scored[..., None],
         }
-        both = torch.cat([seen, taught], -1)
-        for name, head in self.gate_heads.items():
+        for name in self.gate_heads:
             dims = self.rule.streams[name].dims[1:]
-            gate = self._squash(name)(head(both))
+            gate = self._squash(name)(drives[name])
             gate = gate.unflatten(-1, [self.sizes[d] for d in dims]) if dims else gate[..., 0]
             if name in {"beta", "erase_direction"}:
                 gate = gate * writes.reshape(*writes.shape, *[1] * len(dims))
@@ -289,6 +318,23 @@ class TrainedProgrammer:
         Raises:
             FwbioError: another rule, or items or contents of another size.
         """
+        shown = self.shown(episode, rule)
+        with torch.no_grad():
+            emitted = self.net(**shown)
+        return lay_out(
+            episode,
+            self.net.rule,
+            emitted,
+            programmer="trained",
+            config={"checkpoint": self.checkpoint, "training": asdict(self.config)},
+        )
+
+    def shown(self, episode: xr.Dataset, rule: Rule | str) -> dict[str, Tensor]:
+        """What the slow net is shown of an episode, in float64; the arguments of its `forward`.
+
+        Raises:
+            FwbioError: another rule, or items or contents of another size.
+        """
         rule = resolve(rule)
         if rule != self.net.rule:
             raise FwbioError(
@@ -305,21 +351,39 @@ class TrainedProgrammer:
                     where=f"trained programmer {self.checkpoint}",
                     mend=f"give episodes of the task {self.config.task!r}, or train one on these",
                 )
-        with torch.no_grad():
-            emitted = self.net(**inputs(episode, torch.float64))
-        streams = {name: stream.numpy() for name, stream in emitted.items()}
-        if not rule.terms.substeps:
-            streams |= {name: streams[name][..., 0, :] for name in ("key", "value")}
-        return assemble(
-            episode,
-            rule,
-            key=streams.pop("key"),
-            value=streams.pop("value"),
-            query=streams.pop("query"),
-            gates=streams,
-            programmer="trained",
-            config={"checkpoint": self.checkpoint, "training": asdict(self.config)},
-        )
+        return inputs(episode, torch.float64)
+
+
+def lay_out(
+    episode: xr.Dataset,
+    rule: Rule,
+    emitted: Mapping[str, Tensor],
+    *,
+    programmer: str,
+    config: Mapping[str, Any],
+) -> xr.Dataset:
+    """The streams that a slow net emitted, as a program.
+
+    Args:
+        episode: what the net was shown.
+        rule: the rule it programs.
+        emitted: as `SlowNet.forward` returns them.
+        programmer: the name of what emitted them.
+        config: its configuration.
+    """
+    streams = {name: stream.numpy() for name, stream in emitted.items()}
+    if not rule.terms.substeps:
+        streams |= {name: streams[name][..., 0, :] for name in ("key", "value")}
+    return assemble(
+        episode,
+        rule,
+        key=streams.pop("key"),
+        value=streams.pop("value"),
+        query=streams.pop("query"),
+        gates=streams,
+        programmer=programmer,
+        config=config,
+    )
 
 
 def save(
