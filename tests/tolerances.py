@@ -96,18 +96,18 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "trapezoid": Bound(1e-6, "steps of 10 us are off by (dt / tau)^2 / 12"),
         "geometric sums": Bound(1e-11, "a difference of sums ten times as large; 1 - q cancels"),
         "small steps": Bound(1e-5, "first order in dt, 1e-9 of a ms-scale trace, and cancellation"),
-        # calcium-based plasticity, relative
+        # calcium-based plasticity: relative errors, at most
         "printed digits": Bound(2e-6, "321.808 has six digits"),
         "periodic calcium": Bound(1e-9, "exact but for the roundings of spike times of 1e-16 s"),
-        # shares of time and of efficacy: distance at most
-        "counted time": Bound(4e-5, "100,000 points of a period, four crossings"),
-        "averaged drive": Bound(1e-2, "one pair moves the efficacy by at most 3 % of its way"),
-        "sigmoid": Bound(1e-3, "slope 80, .1 from either edge: e^-8 / 4 and e^-8"),
         "clamped calcium": Bound(1e-6, "second order in steps of 2 ms of 1.2 s: (dt / tau)^2 / 6"),
         "periodic calcium, first spikes": Bound(
             2e-2, "the first of five spikes finds 1.5 % more receptors closed than the others"
         ),
         "receptors open": Bound(1e-2, "in .5 ms between spikes .6 % of them close"),
+        # shares of time, efficacies and weights: distance at most
+        "counted time": Bound(4e-5, "100,000 points of a period, four crossings"),
+        "averaged drive": Bound(1e-2, "one pair moves the efficacy by at most 3 % of its way"),
+        "sigmoid": Bound(1e-3, "slope 80, .1 from either edge: e^-8 / 4 and e^-8"),
         # statistics: distance in standard errors, at most
         "standard errors": Bound(3.0, "missed by chance once in 370; the seed is fixed"),
     }
