@@ -183,6 +183,18 @@ class Kinetics(ABC):
         ]
         return rate * sum(parts)
 
+    def poisson_mean(self, rate: float) -> float:
+        """The mean of the gate under a Poisson train of a rate (Hz).
+
+        Raises:
+            FwbioError: the rate is not positive, or these kinetics have no closed form of it.
+        """
+        raise FwbioError(
+            "there is no closed form of the mean under a Poisson train",
+            where=type(self).__name__,
+            mend="simulate it, or take the mean under a regular train",
+        )
+
     def _start(self, rate: float) -> State:
         require_number(rate, "rate", type(self).__name__)
         period = np.array(1 / rate)
@@ -207,6 +219,7 @@ class _Linear(Kinetics):
         require_number(rate, "rate", type(self).__name__)
         return rate * self.area
 
+    @override
     def poisson_mean(self, rate: float) -> float:
         """The mean gate under a Poisson train, which is that under any other of its rate."""
         return self.mean(rate)

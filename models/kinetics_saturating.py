@@ -191,6 +191,7 @@ class TwoState(Kinetics):
     def driven(self, period: float) -> np.ndarray:
         return np.array(self.duration)
 
+    @override
     def poisson_mean(self, rate: float) -> float:
         """The mean gate under a Poisson train, of which overlapping pulses merge.
 

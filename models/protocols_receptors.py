@@ -8,7 +8,6 @@ import numpy as np
 import xarray as xr
 
 from fwbio.data import constants
-from fwbio.models.kinetics import Kinetics
 from fwbio.models.magnesium import MagnesiumBlock
 from fwbio.models.receptors import (
     RECEPTORS,
@@ -36,9 +35,17 @@ _SLOW: Mapping[str, Receptor] = {
     "NMDA, two-state": replace(RECEPTORS["nmda_two_state"], name="gate", site="cell"),
 }
 
-
-_REGULAR = ("AMPA, exponential", "AMPA, two-state", "NMDA, saturating", "NMDA, two-state")
-_POISSON = ("AMPA, exponential", "AMPA, two-state", "NMDA, two-state")
+_OPEN = "NMDA, saturating"  # has no closed mean under Poisson trains
+_MEANS: Mapping[str, Receptor] = {
+    "AMPA, exponential": _FAST["AMPA, exponential"],
+    "AMPA, two-state": _FAST["AMPA, two-state"],
+    "NMDA, saturating": _SLOW["NMDA, saturating"],
+    "NMDA, two-state": _SLOW["NMDA, two-state"],
+}
+_REGULAR = np.array([10.0, 20.0, 40.0, 50.0, 100.0, 200.0, 250.0, 500.0])
+_POISSON = np.array([10.0, 30.0, 100.0, 200.0, 500.0])
+_CELLS = 30
+_WINDOW = 0.5
 
 
 def receptor_kinetics(*, seed: int = 0, progress: bool = False) -> xr.Dataset:
@@ -48,21 +55,19 @@ def receptor_kinetics(*, seed: int = 0, progress: bool = False) -> xr.Dataset:
 
     Args:
         seed: of the Poisson trains.
-        progress: whether to show Brian2's report.
+        progress: of no effect; the runs take seconds.
 
     Returns:
-        gates after a spike and in a train of ten spikes, (receptor, time), and their means under
+        gates after a spike and in a train, (receptor, time), and their means under
         regular and under Poisson trains, (receptor, rate), each beside its closed form.
     """
-    one, five, ten = np.zeros(1), 5e-3 * np.arange(5), 20e-3 * np.arange(10)
-    data = (
-        _by_time("fast_spike", "after one spike", _FAST, one, 20e-3)
-        | _by_time("slow_spike", "after one spike", _SLOW, one, 400e-3)
-        | _regular()
-        | _by_time("fast_train", "five spikes at 200 Hz", _FAST, five, 45e-3)
-        | _by_time("slow_train", "ten spikes at 50 Hz", _SLOW, ten, 600e-3)
-        | _poisson(seed)
-    )
+    one = np.zeros(1)
+    fast = _by_time("fast", _FAST, {"spike": one, "train": 5e-3 * np.arange(5)}, 45e-3, 20e-3)
+    slow = _by_time("slow", _SLOW, {"spike": one, "train": 20e-3 * np.arange(10)}, 0.6, 0.4)
+    means = _by_rate(seed)
+    order = ("fast_spike", "slow_spike", "regular", "fast_train", "slow_train", "poisson")
+    made = fast | slow | means
+    data = {name: made[name] for name in (*order, *sorted(made.keys() - set(order)))}
     return xr.Dataset(
         data,
         attrs={
@@ -78,61 +83,98 @@ def receptor_kinetics(*, seed: int = 0, progress: bool = False) -> xr.Dataset:
 
 
 def _by_time(
-    kind: str, told: str, chosen: Mapping[str, Receptor], spikes: np.ndarray, end: float
+    kind: str,
+    chosen: Mapping[str, Receptor],
+    trains: Mapping[str, np.ndarray],
+    end: float,
+    spike_end: float,
 ) -> dict[str, xr.DataArray]:
-    series, x = f"receptor_{kind}", f"time_{kind}"
-    bend = 2 if spikes.size == 1 else 1  # a single response does the most at its start
-    steps = np.unique(np.round(end * np.linspace(0, 1, 39) ** bend / _DT).astype(int))
-    shown = end * np.linspace(0, 1, 1000) ** bend
-    about = {"units": "ms", "long_name": "time"}
-    gates = [_gates(each, spikes, end)[steps] for each in chosen.values()]
-    expected = [each.kinetics.train(shown, spikes) for each in chosen.values()]
+    """Gates after one spike (shown to `spike_end`) and in a train (to `end`)."""
+    gates = _gates(list(chosen.values()), list(trains.values()), end)
+    made: dict[str, xr.DataArray] = {}
+    for i, (what, spikes) in enumerate(trains.items()):
+        # a single response does the most at its start
+        last, bend = (spike_end, 2) if what == "spike" else (end, 1)
+        steps = np.unique(np.round(last * np.linspace(0, 1, 39) ** bend / _DT).astype(int))
+        shown = last * np.linspace(0, 1, 1000) ** bend
+        expected = [each.kinetics.train(shown, spikes) for each in chosen.values()]
+        told = "one spike" if spikes.size == 1 else f"{spikes.size} spikes at {1 / spikes[1]:g} Hz"
+        made |= _panel(
+            f"{kind}_{what}",
+            f"gate after {told}",
+            list(chosen),
+            ("time", {"units": "ms", "long_name": "time"}),
+            (steps * _DT * 1e3, gates[:, i, steps]),
+            (shown * 1e3, expected),
+        )
+    return made
+
+
+def _panel(
+    name: str,
+    told: str,
+    series: list[str],
+    axis: tuple[str, dict[str, str]],
+    simulated: tuple[np.ndarray, np.ndarray],
+    expected: tuple[np.ndarray, list[np.ndarray]],
+) -> dict[str, xr.DataArray]:
+    """A variable of dims (receptor, x) and its closed form, on axes of their own."""
+    rows, x = f"receptor_{name}", f"{axis[0]}_{name}"
     return {
-        kind: xr.DataArray(
-            gates,
-            {series: list(chosen), x: (x, steps * _DT * 1e3, about)},
-            (series, x),
-            attrs={"units": "1", "long_name": f"gate, {told}"},
+        name: xr.DataArray(
+            simulated[1],
+            {rows: series, x: (x, simulated[0], axis[1])},
+            (rows, x),
+            attrs={"units": "1", "long_name": told},
         ),
-        f"{kind}_expected": xr.DataArray(
-            expected,
-            {series: list(chosen), f"{x}_expected": (f"{x}_expected", shown * 1e3, about)},
-            (series, f"{x}_expected"),
+        f"{name}_expected": xr.DataArray(
+            expected[1],
+            {rows: series, f"{x}_expected": (f"{x}_expected", expected[0], axis[1])},
+            (rows, f"{x}_expected"),
         ),
     }
 
 
 def _cells(
-    chosen: Receptor, trains: Sequence[np.ndarray], *, also: str = "", method: str | None = None
-) -> tuple[b2.NeuronGroup, b2.Network]:
-    """A cell a train of spikes, each with one synapse."""
+    chosen: Receptor,
+    trains: Sequence[np.ndarray],
+    name: str,
+    *,
+    also: str = "",
+    method: str | None = None,
+) -> list[b2.BrianObject]:
+    """A cell a train of spikes, each with one synapse: the cells, and what drives them."""
     made = compose([chosen])
     index = np.repeat(np.arange(len(trains)), [len(train) for train in trains])
     source = b2.SpikeGeneratorGroup(
-        len(trains), index, np.concatenate(trains) * b2.second, name="receptor_source"
+        len(trains), index, np.concatenate(trains) * b2.second, name=f"{name}_source"
     )
     cells = b2.NeuronGroup(
         len(trains),
         f"{made.equations}\n{also}",
         method=method or made.method,
         namespace=dict(made.namespace),
-        name="receptor_cells",
+        name=f"{name}_cells",
     )
     synapses = b2.Synapses(
-        source, cells, on_pre=made.on_pre, namespace=dict(made.namespace), name="receptor_synapses"
+        source, cells, on_pre=made.on_pre, namespace=dict(made.namespace), name=f"{name}_synapses"
     )
     synapses.connect(j="i")
-    return cells, b2.Network(source, cells, synapses)
+    return [cells, source, synapses]
 
 
-def _gates(chosen: Receptor, train: np.ndarray, end: float) -> np.ndarray:
-    """The gate step by step, from the moment at which a spike at 0 acts."""
+def _gates(chosen: Sequence[Receptor], trains: Sequence[np.ndarray], end: float) -> np.ndarray:
+    """Gates from the moment at which a spike at 0 acts: (receptor, train, step)."""
     with engine("numpy", _DT, 0):
-        cells, network = _cells(chosen, [train])
-        monitor = b2.StateMonitor(cells, "s_gate", record=0, when="end", name="receptor_gate")
-        network.add(monitor)
-        network.run((end + _DT) * b2.second, namespace={})
-        return np.array(monitor.s_gate)[0]
+        parts, monitors = [], []
+        for i, each in enumerate(chosen):
+            cells, *drive = _cells(each, trains, f"receptor_{i}")
+            parts += [cells, *drive]
+            monitors.append(
+                b2.StateMonitor(cells, "s_gate", record=True, when="end", name=f"gates_{i}")
+            )
+        b2.Network(parts, monitors).run((end + _DT) * b2.second, namespace={})
+        return np.array([monitor.s_gate for monitor in monitors])
 
 
 def _means(
@@ -140,79 +182,53 @@ def _means(
 ) -> np.ndarray:
     """The mean gate of each train over a window, by its integral, which is a variable too."""
     with engine("numpy", _STEP, 0):
-        cells, network = _cells(chosen, trains, also="darea/dt = s_gate : second", method="rk4")
+        also = "darea/dt = s_gate : second"
+        cells, *drive = _cells(chosen, trains, "receptor", also=also, method="rk4")
+        network = b2.Network(cells, drive)
         network.run(start * b2.second, namespace={})
         before = np.array(cells.area / b2.second)
         network.run(window * b2.second, namespace={})
         return (np.array(cells.area / b2.second) - before) / window
 
 
-def _settled(kinetics: Kinetics) -> float:
-    """When what came before is forgotten: eight time constants, as whole tenths of a second."""
-    return float(np.ceil(80 * max(kinetics.time_constants.values())) / 10)
-
-
-def _regular() -> dict[str, xr.DataArray]:
-    """Means over a tenth of a second, which is a whole number of every period."""
-    chosen = {name: (_FAST | _SLOW)[name] for name in _REGULAR}
-    periods = np.array([100e-3, 50e-3, 25e-3, 20e-3, 10e-3, 5e-3, 4e-3, 2e-3])
-    shown = np.geomspace(1 / periods.max(), 1 / periods.min(), 60)
-    means = []
-    for each in chosen.values():
-        start = _settled(each.kinetics)
-        counts = np.round((start + 0.1) / periods).astype(int)
-        trains = [np.arange(count) * period for period, count in zip(periods, counts, strict=True)]
-        means.append(_means(each, trains, start, 0.1))
-    expected = [[each.kinetics.mean(rate) for rate in shown] for each in chosen.values()]
-    return _by_rate("regular", list(chosen), 1 / periods, np.array(means), shown, expected)
-
-
-def _poisson(seed: int) -> dict[str, xr.DataArray]:
-    """Means over time and cells, with the standard error of the cells."""
-    chosen = {name: (_FAST | _SLOW)[name] for name in _POISSON}
-    rates, cells = np.array([10.0, 30.0, 100.0, 200.0, 500.0]), 30
-    shown = np.geomspace(rates.min(), rates.max(), 60)
+def _by_rate(seed: int) -> dict[str, xr.DataArray]:
+    """Means over half a second, a whole number of every period, once the start is forgotten."""
     rng = np.random.default_rng(seed)
-    means = []
-    for each in chosen.values():
-        start = _settled(each.kinetics)
-        share = np.repeat(rates, cells)[:, None] * _STEP
+    regular, poisson, error = [], [], []
+    for each in _MEANS.values():
+        start = float(np.ceil(80 * max(each.kinetics.time_constants.values())) / 10)
+        steps = round((start + _WINDOW) / _STEP)
+        periods = [np.arange(0, steps, round(1 / (rate * _STEP))) for rate in _REGULAR]
+        share = np.repeat(_POISSON, _CELLS)[:, None] * _STEP
         if not each.kinetics.linear:
             share = -np.expm1(-share)  # a second spike in a step would not open more
-        spikes = rng.random((rates.size * cells, round((start + 0.5) / _STEP))) < share
-        trains = [np.flatnonzero(row) * _STEP for row in spikes]
-        means.append(_means(each, trains, start, 0.5).reshape(-1, cells))
-    drawn = np.array(means)
-    expected = [[each.kinetics.poisson_mean(rate) for rate in shown] for each in chosen.values()]
-    made = _by_rate("poisson", list(chosen), rates, drawn.mean(-1), shown, expected)
-    error = drawn.std(-1, ddof=1) / np.sqrt(cells)
-    return made | {"poisson_se": made["poisson"].copy(data=error)}
-
-
-def _by_rate(
-    kind: str,
-    names: list[str],
-    rates: np.ndarray,
-    means: np.ndarray,
-    shown: np.ndarray,
-    expected: list[list[float]],
-) -> dict[str, xr.DataArray]:
-    series, x = f"receptor_{kind}", f"rate_{kind}"
-    told = {"regular": "rate of a regular train", "poisson": "rate of a Poisson train"}[kind]
-    about = {"units": "Hz", "long_name": told, "scale": "log"}
-    return {
-        kind: xr.DataArray(
-            means,
-            {series: names, x: (x, rates, about)},
-            (series, x),
-            attrs={"units": "1", "long_name": "mean gate"},
-        ),
-        f"{kind}_expected": xr.DataArray(
-            expected,
-            {series: names, f"{x}_expected": (f"{x}_expected", shown, about)},
-            (series, f"{x}_expected"),
-        ),
-    }
+        drawn = [np.flatnonzero(row) for row in rng.random((share.size, steps)) < share]
+        trains = [train * _STEP for train in (*periods, *drawn)]
+        means = _means(each, trains, start, _WINDOW)
+        regular.append(means[: _REGULAR.size])
+        cells = means[_REGULAR.size :].reshape(_POISSON.size, _CELLS)
+        poisson.append(cells.mean(1))
+        error.append(cells.std(1, ddof=1) / np.sqrt(_CELLS))
+    shown = np.geomspace(10, 500, 60)
+    axis = {"units": "Hz", "scale": "log"}
+    closed = {name: each for name, each in _MEANS.items() if name != _OPEN}
+    rows = [i for i, name in enumerate(_MEANS) if name != _OPEN]
+    made = _panel(
+        "regular",
+        "mean gate",
+        list(_MEANS),
+        ("rate", axis | {"long_name": "rate of a regular train"}),
+        (_REGULAR, np.array(regular)),
+        (shown, [np.array([e.kinetics.mean(r) for r in shown]) for e in _MEANS.values()]),
+    ) | _panel(
+        "poisson",
+        "mean gate",
+        list(closed),
+        ("rate", axis | {"long_name": "rate of a Poisson train"}),
+        (_POISSON, np.array(poisson)[rows]),
+        (shown, [np.array([e.kinetics.poisson_mean(r) for r in shown]) for e in closed.values()]),
+    )
+    return made | {"poisson_se": made["poisson"].copy(data=np.array(error)[rows])}
 
 
 def magnesium_block(*, seed: int = 0, progress: bool = False) -> xr.Dataset:
@@ -259,7 +275,7 @@ def magnesium_block(*, seed: int = 0, progress: bool = False) -> xr.Dataset:
         ),
     }
     names = {"open_share": "share of receptors not blocked", "current": "current of 1 nS"}
-    data = {}
+    data: dict[str, tuple] = {}
     for name, (simulated, expected, units) in curves.items():
         attrs = {"units": units, "long_name": names[name]}
         data[name] = (("magnesium", "potential"), simulated[:, few], attrs)

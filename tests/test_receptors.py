@@ -385,6 +385,7 @@ def test_the_table_s_receptors_have_the_published_constants():
         (lambda: compose([exponential("a"), saturating("a")]), "the same variables"),
         (lambda: compose([exponential("syn").conducting(1e-9)]), "the same variables"),
         (lambda: KINETICS["saturating"].mean(0.0), "rate = 0.0 is out of range"),
+        (lambda: KINETICS["saturating"].poisson_mean(9.0), "no closed form of the mean"),
         (lambda: KINETICS["exponential"].steady(np.zeros(1), -1.0), "rate = -1.0 is out of range"),
         (lambda: exponential("a").require_resolved(5e-4), "dt = 0.0005 s is more than a fifth"),
         (lambda: require_resolved(0.0, {}, where="here"), "dt = 0.0 is out of range"),
