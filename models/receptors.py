@@ -36,7 +36,7 @@ from fwbio.models.kinetics import (
     require_resolved,
 )
 from fwbio.models.kinetics_saturating import Saturating, TwoState
-from fwbio.models.magnesium import MagnesiumBlock
+from fwbio.models.magnesium import MagnesiumBlock, half_block_voltage
 
 Site = Literal["cell", "synapse"]
 
@@ -55,6 +55,7 @@ __all__ = [
     "compose",
     "double_exponential",
     "exponential",
+    "half_block_voltage",
     "receptor",
     "require_resolved",
     "saturating",

@@ -22,6 +22,7 @@ from fwbio.models.receptors import (
     compose,
     double_exponential,
     exponential,
+    half_block_voltage,
     receptor,
     require_resolved,
     saturating,
@@ -324,7 +325,7 @@ def test_the_magnesium_block_is_half_at_its_half_block_voltage():
     for mg in (0.01, 1.0, 10.0):
         block = MagnesiumBlock(mg=mg)
         assert_close(block.open_share(block.half_block_voltage), 0.5, "float64")
-    assert round(MagnesiumBlock(mg=1.0).half_block_voltage * 1e3, 1) == -20.5
+    assert round(half_block_voltage(1.0) * 1e3, 1) == -20.5
     assert MagnesiumBlock(mg=3.57).half_block_voltage == 0
 
 
