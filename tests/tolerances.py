@@ -70,7 +70,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "receptor differences": Bound(1e-5, "five-point differences over 1/50 of a time constant"),
         "receptor decay": Bound(1e-4, "what is left of faster constants after ten of the slowest"),
         "receptor order": Bound(0.15, "steps from 1/16 of a time constant: the next order's term"),
-        "receptor mean field": Bound(1e-6, "x stands still but for a ripple of 1/40, which cancels"),
+        "receptor mean field": Bound(1e-6, "x stands still but for a ripple, which cancels"),
         "receptor rare spikes": Bound(1e-5, "one spike in a thousand seconds, 5 ms long"),
         "receptor protocol": Bound(
             5e-3, "a figure's closed form is interpolated; a train's start is forgotten to 3e-4"
