@@ -20,12 +20,18 @@ from fwbio.analyses.words import number, plural
 from fwbio.errors import FwbioError
 
 COLOURS: Mapping[str, str] = MappingProxyType(
-    {"reference": "#333333", "kernel": "#0072B2", "rate": "#009E73", "spiking": "#D55E00"}
+    {
+        "reference": "#333333",
+        "kernel": "#0072B2",
+        "flow": "#CC79A7",
+        "rate": "#009E73",
+        "spiking": "#D55E00",
+    }
 )
 MARKERS: Mapping[str, str] = MappingProxyType(
-    {"reference": "o", "kernel": "s", "rate": "^", "spiking": "D"}
+    {"reference": "o", "kernel": "s", "flow": "v", "rate": "^", "spiking": "D"}
 )
-SPIKE, AMPA, NMDA = "#333333", "#E69F00", "#CC79A7"
+SPIKE, AMPA, NMDA = "#333333", "#E69F00", "#56B4E9"
 FAINT = "#888888"
 SAME_TRIALS = "reference on the same trials"
 

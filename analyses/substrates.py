@@ -12,10 +12,11 @@ from fwbio.rules import resolve
 SUBSTRATES: Mapping[str, str] = {
     "reference": "float64 NumPy, step by step: the ground truth",
     "kernel": "batched tensors in torch, float32",
+    "flow": "the synapses' equations solved exactly from event to event",
     "rate": "AMPA and NMDA synapses between rate cells, integrated in time",
     "spiking": "AMPA and NMDA synapses between spiking cells",
 }
-SYNAPTIC = ("rate", "spiking")
+SYNAPTIC = ("flow", "rate", "spiking")
 
 
 def unsupported(rule: Rule | str, substrate: str) -> str | None:

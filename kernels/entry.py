@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.kernels import chunked, lowering, recurrent
-from fwbio.kernels.recurrence import Run, state_dtype
-from fwbio.kernels.support import PRECISIONS, backend_of
+from fwbio.kernels.recurrence import Recurrence, Run, state_dtype
+from fwbio.kernels.support import PRECISIONS, backend_of, chosen
 from fwbio.program import check_streams
 from fwbio.rule import DEFAULTS, Rule, Stream
 from fwbio.rules import resolve
@@ -126,6 +126,38 @@ def scan(
             scale=float(scale),
         )
     return (y, state) if kept is None else (y, state, kept)
+
+
+def run_recurrence(
+    recurrence: Recurrence,
+    state: Tensor,
+    keep_every: int | None = None,
+    *,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor | None, str]:
+    """Run the recurrence that backends know, without a rule.
+
+    Args:
+        recurrence: its operands.
+        state: before it, [B, H, K, V].
+        keep_every: keep the state after every so many steps, or not at all.
+        backend: as `scan` takes it.
+
+    Returns:
+        The read-outs [B, T, H, V], the last state, the kept ones [B, kept, H, K, V] or None, and
+        the backend that ran.
+
+    Raises:
+        FwbioError: there is no such backend.
+    """
+    steps = recurrence.query.shape[1]
+    ran = chosen(
+        backend,
+        device=recurrence.query.device.type,
+        stretch=min(steps, keep_every or steps),
+        heads=state.shape[0] * state.shape[1],
+    )
+    return *_runner(ran, None)(recurrence, state, keep_every, None), ran
 
 
 def _runner(backend: str, precision: str | None) -> Run:

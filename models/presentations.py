@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fwbio.errors import FwbioError
+from fwbio.models.mapping import driven, opening, reached
 from fwbio.normal_form import NormalForm
 
 
@@ -233,11 +234,11 @@ def _drives(
             calcium = calcium * np.exp(-phase.duration / tau)
             continue
         t, on = phase.write, writing[:, phase.write]
-        opening = tau * np.log(np.maximum((1 - calcium) / (1 - timing.theta_d), 1.0))
-        window = span - opening
+        late = opening(timing.theta_d, tau, calcium)
+        window = span - late
         y = overlap[:, t]
-        x = -np.log1p(-np.minimum(y, erase_limit))
-        steady, residual = _integrals(x / window, window, opening, tau)
+        x = reached(np.minimum(y, erase_limit))
+        steady, residual = driven(x / window, window, late, tau)
         if erase is None:
             rate = 1 / (steady - residual)
         else:
@@ -249,18 +250,3 @@ def _drives(
         trace = trace * np.exp(-span / tau) - teach[:, t] * np.expm1(-span / tau)
         calcium = (calcium - on) * np.exp(-span / tau) + on
     return plasticity, predict, teach
-
-
-def _integrals(
-    rate: np.ndarray, window: np.ndarray, opening: np.ndarray, tau: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Integrals over the plastic window of exp(-rate (end - t)) and of that times exp(-t / tau)."""
-    small = rate * window < 1e-9
-    safe = np.where(small, 1.0, rate)
-    steady = np.where(small, window, -np.expm1(-safe * window) / safe)
-    # (exp(-window/tau) - exp(-rate window)) / (rate - 1/tau), regular where the two rates meet
-    gap = (rate - 1 / tau) * window
-    close = np.abs(gap) < 1e-9
-    ratio = np.where(close, 1.0, -np.expm1(-gap) / np.where(close, 1.0, gap))
-    residual = window * np.exp(-window / tau) * ratio * np.exp(-opening / tau)
-    return steady, residual

@@ -1,4 +1,4 @@
-"""Programs on synapses: labelled arrays in, a record out, by the rate or the spiking model."""
+"""Programs on synapses: labelled arrays in, a record out, by one of the synaptic models."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -12,11 +12,12 @@ from fwbio.models.parameters import check
 from fwbio.normal_form import normal_form, normalised
 from fwbio.program import Operands, operands
 from fwbio.record import Keep, from_run, labelled, snapshot_steps
-from fwbio.rule import Rule
+from fwbio.rule import Rule, Terms
 from fwbio.rules import resolve
 
-SUBSTRATES = ("rate", "spiking")
+SUBSTRATES = ("flow", "rate", "spiking")
 DIVIDED = ("the normaliser is a column of synapses, but the division is done on its read-out",)
+TRACED = ("the rule's traces are imposed with the drives: no synapse keeps them here",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,33 +56,50 @@ def unsupported(rule: Rule | str, substrate: str) -> str | None:
     rule = resolve(rule)
     if substrate not in SUBSTRATES:
         raise unknown_name(substrate, SUBSTRATES, kind="substrate", where="substrate")
-    terms = rule.terms
-    if terms.transposed:
-        return (
-            "its error is a prediction of the presynaptic rate from the postsynaptic one, which no"
-            " signal carries back to the synapse"
-        )
-    if terms.reads == "undecayed":
-        return (
-            "its prediction is read from weights as they were before they decayed, and synapses"
-            " turn over before the next presentation"
-        )
-    if terms.write == "exponential":
-        return "its write strengths grow exponentially, beyond what a conductance can follow"
-    if terms.readout == "ridge":
-        return (
-            "its read-out solves a system of equations in how the keys fire together, which takes"
-            " synapses among the key cells that the model lacks"
-        )
-    if substrate == "rate":
-        return None
-    if terms.normaliser != "none":
-        return "its feature map keeps every key cell firing, and spikes can't be divided exactly"
-    if terms.erase in {"gate", "erase_key"}:
-        return (
-            "the spikes that drive a synapse also carry its prediction, so the erase key is beta k"
-        )
-    return None
+    reasons = _REASONS + (_SPIKING_REASONS if substrate == "spiking" else ())
+    return next((reason for holds, reason in reasons if holds(rule.terms)), None)
+
+
+_Reason = tuple[Callable[[Terms], bool], str]
+_REASONS: tuple[_Reason, ...] = (
+    (
+        lambda terms: not terms.linear,
+        "its step is not linear in the weights, and the flow map that plans a presentation is",
+    ),
+    (
+        lambda terms: terms.plasticity == "covariance",
+        "it writes along keys less their means, and rates can't be negative",
+    ),
+    (
+        lambda terms: terms.transposed,
+        "its error is a prediction of the presynaptic rate from the postsynaptic one, which no"
+        " signal carries back to the synapse",
+    ),
+    (
+        lambda terms: terms.reads == "undecayed",
+        "its prediction is read from weights as they were before they decayed, and synapses"
+        " turn over before the next presentation",
+    ),
+    (
+        lambda terms: terms.write == "exponential",
+        "its write strengths grow exponentially, beyond what a conductance can follow",
+    ),
+    (
+        lambda terms: terms.readout == "ridge",
+        "its read-out solves a system of equations in how the keys fire together, which takes"
+        " synapses among the key cells that the model lacks",
+    ),
+)
+_SPIKING_REASONS: tuple[_Reason, ...] = (
+    (
+        lambda terms: terms.normaliser != "none",
+        "its feature map keeps every key cell firing, and spikes can't be divided exactly",
+    ),
+    (
+        lambda terms: terms.erase in {"gate", "erase_key"},
+        "the spikes that drive a synapse also carry its prediction, so the erase key is beta k",
+    ),
+)
 
 
 def execute(
@@ -101,11 +119,11 @@ def execute(
 
     Args:
         program: as `fwbio.program.make` makes it, its keys non-negative (they are rates).
-        substrate: "rate" or "spiking".
+        substrate: "flow", "rate" or "spiking".
         weights: whose steps' weights to keep: "last", "all", or every n-th and the last.
         seed: seed of what is random in the model.
         progress: whether to show a bar.
-        **options: fields of `RateModel` or `SpikingModel`.
+        **options: fields of `FlowModel`, `RateModel` or `SpikingModel`.
 
     Returns:
         The record: the program with `readout` (.., step, post), `weights` (.., snapshot, pre,
@@ -142,6 +160,7 @@ def execute(
     )
     done = run(form, _initial(given, n, form.write.shape[-1]), kept, model, seed, progress)
     divided = DIVIDED if form.normaliser != "none" else ()
+    traced = TRACED if given.rule.terms.traces else ()
     readout = normalised(done.readout, form, np)
     snapshots = done.weights.reshape(*given.shape, *done.weights.shape[1:])
     return from_run(
@@ -154,13 +173,17 @@ def execute(
         leading=given.leading,
         config=asdict(model) | {"seed": seed} | _seconds(done),
         exact=done.exact,
-        approximate=(*done.approximate, *divided),
+        approximate=(*done.approximate, *divided, *traced),
         traces={"onset": labelled("onset", done.onset, ("step",)), **done.traces},
     )
 
 
 def _model(substrate: str) -> tuple[type, Callable[..., Run]]:
-    """The model's parameters and its simulation; Brian2 is loaded here, not before."""
+    """The model's parameters and its simulation; what each needs is loaded here, not before."""
+    if substrate == "flow":
+        from fwbio.models import flow
+
+        return flow.FlowModel, flow.run
     if substrate == "rate":
         from fwbio.models import rate
 

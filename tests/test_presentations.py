@@ -26,6 +26,7 @@ def integrate(form, course, timing):
     """The weights after every step, by an adaptive solver that knows only the equations."""
     n, _, rows = form.key.shape
     columns = form.write.shape[-1]
+    scale = min(1.0, np.abs(form.write).max(initial=0))
     state = np.zeros((n, rows + 2, columns))  # weights, teaching trace, calcium
     after = {}
     for phase in course.phases:
@@ -55,7 +56,7 @@ def integrate(form, course, timing):
             state.ravel(),
             method="LSODA",
             rtol=1e-9 if loose else 1e-11,
-            atol=1e-11 if loose else 1e-13,
+            atol=scale * (1e-11 if loose else 1e-13),
             max_step=1e-4 if loose else np.inf,
         )
         state = done.y[:, -1].reshape(state.shape)
