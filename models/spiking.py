@@ -1,56 +1,81 @@
 """The spiking substrate: fast weights as AMPA conductances between spiking cells, by Brian2.
 
 Key cells fire Poisson spikes at rates proportional to a key (or a cue). Each value channel has a
-pair of leaky integrate-and-fire cells, ON and OFF, that inhibit each other through interneurons,
-so that each feels the difference of the pair's AMPA drives. A slow, NMDA-like pathway teaches:
-Poisson teaching cells set the trace s, and the slow net's signal to write, a rate with the same
-kinetics, admits the calcium that opens plasticity above theta_d. A presynaptic spike moves its
-synapses by
+pair of leaky integrate-and-fire cells, ON and OFF, that inhibit each other, so that each feels the
+difference of the pair's AMPA drives. A slow, NMDA-like pathway teaches: the spikes of Poisson
+teaching cells, drawn as the one Poisson train that their sum is, set the trace s, and the slow
+net's signal to write, a rate with the same kinetics, admits the calcium that opens plasticity above
+theta_d. A presynaptic spike moves its synapses by
 
-    w <- w_0 + (w - w_0) exp(-turnover since its last spike)
     w <- clip(w + lr [calcium > theta_d] (s - ampa) / 2,  0, g_max)
 
 where s - ampa, the teaching trace above the AMPA prediction, is the distance of the NMDA drive
 from a plasticity threshold that moves with the prediction (for rules without error correction the
-threshold stays at zero). W is (w_on - w_off); its read-out is decoded from spike counts through
-the cells' known f-I curve.
+threshold stays at zero). In the gaps, where no key cell fires, receptors turn over:
+
+    w <- w_0 + (w - w_0) exp(-turnover * gap)
+
+W is (w_on - w_off); its read-out is decoded from mean interspike intervals through the cells'
+known f-I curve.
+What a synapse departs by - saturating cells, whole receptors, failing release, unequal and noisy
+turnover - are options of `fwbio.models.cells.SpikingModel`, all of them off by default.
 """
 
+import time
 from dataclasses import dataclass
 
 import brian2 as b2
 import numpy as np
 import xarray as xr
 
-from fwbio.models.cells import SpikingModel
+from fwbio.models.cells import RESET, SpikingModel
+from fwbio.models.conductances import fluctuated, spread, whole
+from fwbio.models.dendrite import compensated
 from fwbio.models.presentations import Phase, Plan, Timing, plan
-from fwbio.models.simulation import conduct, dense, engine
+from fwbio.models.simulation import conduct, dense, engine, weight_scale
+from fwbio.models.spike_traces import SpikeTraces
 from fwbio.models.substrate import Run
 from fwbio.normal_form import NormalForm
-from fwbio.record import labelled
 
 SIGNS = np.array([1.0, -1.0])
-
+# what the plan without lag may erase, whose rates are then replaced
+_PASSIVE = 1 - 1e-6
 
 _VALUE_CELLS = """
-dv/dt = (v_rest - v + bias + gain * (ampa - inhibition)) / tau_membrane : volt (unless refractory)
+dv/dt = (v_steady - v) / tau_membrane : volt (unless refractory)
 dampa/dt = (g_ampa - ampa) / tau_membrane : 1
 dg_ampa/dt = -g_ampa / tau_ampa : 1
 ds/dt = -s / tau_nmda_decay : 1
 dcalcium/dt = (taught - calcium) / tau_nmda_decay : 1
-error = s - opposite_s - corrects * (ampa - inhibition) : 1
+v_steady = v_rest + bias + gain * (ampa - opposite_ampa) : volt (constant over dt)
+error = s - opposite_s - corrects * (ampa - opposite_ampa) : 1
 change = lr * int(calcium > theta_d) * error / 2 : 1 (constant over dt)
+opposite_ampa : 1 (linked)
+opposite_s : 1 (linked)
 taught : 1
-inhibition : 1
-opposite_s : 1
+taught_spikes : 1
 lr : 1
 """
-_ON_KEY_SPIKE = """
-w = w_0 + (w - w_0) * exp(seen - turnover_pre)
-seen = turnover_pre
-g_ampa_post += jump * w
-w = clip(w + change_post, 0, g_max)
-"""
+
+
+def on_key_spike(model: SpikingModel) -> str:
+    """What a spike of a key cell does to a synapse, in Brian2's notation.
+
+    Args:
+        model: parameters; only departures that are not neutral are in the code.
+    """
+    release, times = "", ""
+    if model.release < 1:
+        release, times = "sent = int(rand() < release) / release\n", "sent * "
+    rounding = ""
+    if model.receptors:
+        rounding = "w = quantum * floor(w / quantum + rand())\n"
+    return (
+        f"{release}"
+        f"g_ampa_post += {times}jump * w\n"
+        f"w = clip(w + {times}change_post, 0, g_max)\n"
+        f"{rounding}"
+    )
 
 
 def run(
@@ -83,10 +108,20 @@ def run(
         tau_nmda=model.tau_nmda_decay,
         theta_d=model.theta_d,
     )
-    course = plan(form, timing, erase_limit=model.erase_limit, where="spiking")
+    course = plan(form, timing, erase_limit=min(model.erase_limit, _PASSIVE), where="spiking")
+    course = compensated(course, form, model)
     scales = _scales(form, course, initial, model)
     with engine(model.engine, model.dt, seed):
-        network = _Network(course, scales, initial, kept, model, corrects=form.erase is not None)
+        began = time.perf_counter()
+        network = _Network(
+            course,
+            scales,
+            initial,
+            kept,
+            model,
+            corrects=form.erase is not None,
+            seed=seed,
+        )
         conduct(
             network.parts,
             course.phases,
@@ -96,15 +131,14 @@ def run(
             progress=progress,
             title="spiking synapses",
         )
-        traces = network.traces()
+        ended = time.perf_counter()
     approximate = [
         "rates by Poisson spikes of finitely many cells",
-        "read-outs by spike counts of finite time",
+        "read-outs from the spikes of a finite time",
         "driving forces held at rest",
         "calcium admitted by a write signal that is a rate, not by teaching spikes",
     ]
-    if form.erase is not None:
-        approximate.append("erase gate in mean field, as if spikes and weights were uncorrelated")
+    approximate += model.departures()
     if course.clipped:
         approximate.append(
             f"{course.clipped} writes erase {model.erase_limit:g} of the prediction, not all of it"
@@ -115,10 +149,15 @@ def run(
         readout=network.drawn,
         weights=network.snapshots,
         onset=course.onset(form.query.shape[1]),
-        exact=("write gate and turnover in the mean over spikes, by the flow map",),
+        exact=(
+            "write gate, erase gate and turnover in the mean over spikes, by the flow map of the"
+            " stepped synapse, its prediction's lag included",
+        ),
         approximate=tuple(approximate),
         backend=f"brian2-{model.engine}",
-        traces=traces,
+        traces=network.traces(),
+        run_s=ended - network.started,
+        compile_s=network.started - began,
     )
 
 
@@ -133,13 +172,11 @@ class _Scales:
 
 
 def _scales(form: NormalForm, course: Plan, initial: np.ndarray, model: SpikingModel) -> _Scales:
-    independent = np.sqrt(np.einsum("ntk,ntv->nkv", form.key**2, form.write**2)).max(initial=0)
-    weight = max(independent, np.abs(initial).max(initial=0)) or 1.0
     value = np.abs(form.write).max(initial=0) or 1.0
     return _Scales(
         key_rate=model.peak_rate / (max(form.key.max(initial=0), form.query.max(initial=0)) or 1.0),
         teach_rate=model.peak_rate / (np.abs(course.teach).max(initial=0) or 1.0),
-        baseline=model.baseline * weight,
+        baseline=model.baseline * weight_scale(form, initial),
         gain=model.gain / value,
     )
 
@@ -161,65 +198,92 @@ class _Network:
         model: SpikingModel,
         *,
         corrects: bool,
+        seed: int,
     ) -> None:
         self.course, self.scales, self.kept, self.model = course, scales, kept, model
         n, rows, columns = initial.shape
         self.shape = n, rows, columns
         self.drawn = np.zeros((n, course.query.shape[1], columns))
         self.snapshots = np.zeros((n, len(kept), rows, columns))
+        self.started = time.perf_counter()  # and again when the first phase begins
+        self._rng = np.random.default_rng([seed, 1])
         self._keys = b2.NeuronGroup(
             n * rows * model.cells_per_key,
-            "dturnover/dt = turning : 1\nturning : Hz\nrate : Hz",
-            threshold="rand() < rate * dt",
-            method="euler",
+            "chance : 1 # of a spike in a step",
+            threshold="chance > 0 and rand() < chance",
             name="key_cells",
         )
-        self._teachers = b2.NeuronGroup(
-            n * 2 * columns * model.cells_per_value,
-            "rate : Hz",
-            threshold="rand() < rate * dt",
-            name="teaching_cells",
-        )
-        volts = {
-            name: getattr(model, name) * b2.volt for name in ("v_rest", "v_reset", "v_threshold")
-        }
-        times = {
-            name: getattr(model, name) * b2.second
-            for name in ("tau_membrane", "tau_refractory", "tau_ampa", "tau_nmda_decay")
-        }
-        self._values = b2.NeuronGroup(
+        self._values = self._value_cells(corrects=corrects)
+        self._last_spike = self._values.variables["lastspike"].get_value()
+        self._fast = self._synapses(initial)
+        self._weights = self._fast.variables["w"].get_value()
+        self._counts = b2.SpikeMonitor(self._values, record=False, name="counts")
+        self.parts: list[object] = [self._keys, self._values, self._fast, self._counts]
+        self._turnover_factor: np.ndarray | float = 1.0
+        if model.turnover_cv:
+            shape = (n, rows, model.cells_per_key * 2 * columns)
+            self._turnover_factor = spread(model.turnover_cv, shape, self._rng)
+        self._traces = None
+        writes = [phase for phase in course.phases if phase.kind == "write"]
+        if writes:
+            self._traces = SpikeTraces(
+                self._keys[: rows * model.cells_per_key],
+                self._values,
+                writes[-1],
+                course.teach[0, writes[-1].write],
+                model.dt,
+            )
+            self.parts.append(self._traces.recorder)
+
+    def _value_cells(self, *, corrects: bool) -> b2.NeuronGroup:
+        n, _, columns = self.shape
+        model, scales = self.model, self.scales
+        volts = ("v_rest", "v_reset", "v_threshold")
+        times = ("tau_membrane", "tau_ampa", "tau_nmda_decay")
+        cells = b2.NeuronGroup(
             n * 2 * columns,
             _VALUE_CELLS,
             threshold="v > v_threshold",
-            reset="v = v_reset",
-            refractory="tau_refractory",
+            reset=RESET,
+            refractory=model.refractory_steps * b2.defaultclock.dt,
             method="exponential_euler",
-            namespace=volts
-            | times
+            namespace={name: getattr(model, name) * b2.volt for name in volts}
+            | {name: getattr(model, name) * b2.second for name in times}
             | {
                 "bias": model.drive(np.array(model.base_rate)) * b2.volt,
                 "gain": scales.gain * b2.volt,
                 "corrects": float(corrects),
                 "theta_d": model.theta_d,
+                "taught_jump": _jump(
+                    model.cells_per_value * scales.teach_rate * model.release,
+                    model.tau_nmda_decay,
+                    model.dt,
+                ),
             },
             name="value_cells",
         )
-        self._values.v = "v_reset + rand() * (v_threshold - v_reset)"
-        self.parts = [self._keys, self._teachers, self._values, *self._connect(initial)]
-        self._counts = b2.SpikeMonitor(self._values, record=False, name="counts")
-        self.parts += [self._counts, *self._monitor()]
+        opposite = np.arange(len(cells)).reshape(n, 2, columns)[:, ::-1].ravel()
+        cells.opposite_ampa = b2.linked_var(cells, "ampa", index=opposite)
+        cells.opposite_s = b2.linked_var(cells, "s", index=opposite)
+        cells.v = "v_reset + rand() * (v_threshold - v_reset)"
+        cells.run_regularly(
+            "s += taught_jump * poisson(taught_spikes)", when="synapses", name="teaching"
+        )
+        return cells
 
-    def _connect(self, initial: np.ndarray) -> list[b2.Synapses]:
+    def _synapses(self, initial: np.ndarray) -> b2.Synapses:
         n, rows, columns = self.shape
         model, scales = self.model, self.scales
+        largest = 2 * scales.baseline
         fast = b2.Synapses(
             self._keys,
             self._values,
-            "w : 1\nseen : 1",
-            on_pre=_ON_KEY_SPIKE,
+            "w : 1",
+            on_pre=on_key_spike(model),
             namespace={
-                "w_0": scales.baseline,
-                "g_max": 2 * scales.baseline,
+                "g_max": largest,
+                "quantum": largest / max(model.receptors, 1),
+                "release": model.release,
                 "jump": _jump(model.cells_per_key * scales.key_rate, model.tau_ampa, model.dt),
             },
             name="fast_synapses",
@@ -228,59 +292,13 @@ class _Network:
         fast.connect(i=i, j=j)
         signed = initial[:, :, None, None, :] * SIGNS[:, None] / 2
         wide = (n, rows, model.cells_per_key, 2, columns)
-        fast.w = np.clip(
-            scales.baseline + np.broadcast_to(signed, wide), 0, 2 * scales.baseline
-        ).ravel()
-        self._weights = fast.variables["w"].get_value()
-        self._seen = fast.variables["seen"].get_value()
-        slow = b2.Synapses(
-            self._teachers,
-            self._values,
-            on_pre="s_post += jump",
-            namespace={
-                "jump": _jump(
-                    model.cells_per_value * scales.teach_rate, model.tau_nmda_decay, model.dt
-                )
-            },
-            name="slow_synapses",
-        )
-        teachers = np.arange(len(self._teachers))
-        slow.connect(i=teachers, j=teachers // model.cells_per_value)
-        pairs = b2.Synapses(
-            self._values,
-            self._values,
-            "inhibition_post = ampa_pre : 1 (summed)\nopposite_s_post = s_pre : 1 (summed)",
-            name="interneurons",
-        )
-        cells = np.arange(len(self._values)).reshape(n, 2, columns)
-        pairs.connect(i=cells.ravel(), j=cells[:, ::-1].ravel())
-        return [fast, slow, pairs]
-
-    def _monitor(self) -> list[object]:
-        """Spikes and traces of the first trial; the last write is what the record shows."""
-        _, rows, columns = self.shape
-        writes = [phase for phase in self.course.phases if phase.kind == "write"]
-        self._shown = writes[-1] if writes else None
-        if self._shown is None:
-            return []
-        teach = self.course.teach[0, self._shown.write]
-        channels = np.sort(np.argsort(-np.abs(teach), kind="stable")[:4])
-        self._cells = channels + columns * (teach[channels] < 0)
-        self._pre_spikes = b2.SpikeMonitor(
-            self._keys[: rows * self.model.cells_per_key], name="pre_spikes"
-        )
-        self._post_spikes = b2.SpikeMonitor(self._values[: 2 * columns], name="post_spikes")
-        self._state = b2.StateMonitor(
-            self._values,
-            ["s", "ampa", "calcium", "inhibition", "opposite_s"],
-            record=self._cells,
-            dt=2 * self.model.dt * b2.second,
-            name="traces",
-        )
-        return [self._pre_spikes, self._post_spikes, self._state]
+        fast.w = self._possible(scales.baseline + np.broadcast_to(signed, wide)).ravel()
+        return fast
 
     def enter(self, phase: Phase) -> None:
         """Set what drives the network in a phase."""
+        if phase is self.course.phases[0]:
+            self.started = time.perf_counter()
         n, rows, columns = self.shape
         course, model, scales = self.course, self.model, self.scales
         writing = phase.kind == "write"
@@ -289,28 +307,65 @@ class _Network:
             rates = course.key[:, phase.write]
         elif phase.kind in {"settle", "read"}:
             rates = course.query[:, phase.step]
-        cells = model.cells_per_key
-        self._keys.rate = np.repeat(rates * scales.key_rate, cells) * b2.Hz
-        turnover = course.turnover[:, phase.write] * (phase.kind == "gap")
-        self._keys.turning = np.repeat(np.broadcast_to(turnover, (n, rows)), cells) * b2.Hz
+        chance = self._below_ceiling(rates * scales.key_rate) * model.dt
+        self._keys.chance = np.repeat(chance, model.cells_per_key)
         teach = course.teach[:, phase.write, None, :] * SIGNS[:, None] * writing
-        self._teachers.rate = (
-            np.repeat(np.maximum(teach, 0) * scales.teach_rate, model.cells_per_value) * b2.Hz
+        taught = self._below_ceiling(np.maximum(teach, 0) * scales.teach_rate)
+        self._values.taught_spikes = np.ravel(
+            taught * (model.cells_per_value * model.release * model.dt)
         )
         plastic = course.plasticity[:, phase.write] * writing
         self._values.taught = np.repeat((plastic > 0).astype(float), 2 * columns)
         self._values.lr = np.repeat(plastic / scales.key_rate, 2 * columns)
-        self._before = np.array(self._counts.count[:])
+        self._count_before = np.array(self._counts.count[:])
+        self._last_before = np.maximum(self._last_spike, phase.start - model.settle)
+        if self._traces is not None:
+            self._traces.enter(phase)
 
     def leave(self, phase: Phase) -> None:
-        """Read what the network did in a phase."""
+        """Read what the network did in a phase; turn the receptors over at the end of a gap."""
         n, rows, columns = self.shape
+        model = self.model
+        if phase.kind == "gap":
+            self._turn_over(self.course.turnover[:, phase.write], phase.duration)
         if phase.kind == "read":
-            counts = (self._counts.count[:] - self._before).reshape(n, 2, columns)
-            self.drawn[:, phase.step] = self._decode(counts / phase.duration)
+            intervals = self._counts.count[:] - self._count_before
+            lasted = np.maximum(self._last_spike - self._last_before, model.dt)
+            self.drawn[:, phase.step] = self._decode((intervals / lasted).reshape(n, 2, columns))
         if (self.kept == phase.step).any():
-            now = self._present().reshape(n, rows, self.model.cells_per_key, 2, columns).mean(2)
+            now = self._weights.reshape(n, rows, model.cells_per_key, 2, columns).mean(2)
             self.snapshots[:, self.kept == phase.step] = (now[:, :, 0] - now[:, :, 1])[:, None]
+
+    def _below_ceiling(self, rates: np.ndarray) -> np.ndarray:
+        if self.model.ceiling == 1:
+            return rates
+        return np.minimum(rates, self.model.ceiling * self.model.peak_rate)
+
+    def _turn_over(self, turnover: np.ndarray, duration: float) -> None:
+        """What a gap does to the conductances; turnover (n, 1 or row), 1/s."""
+        model, baseline = self.model, self.scales.baseline
+        noisy = model.noise_multiplicative > 0 or model.noise_additive > 0
+        if not noisy and not turnover.any():
+            return
+        n, rows, columns = self.shape
+        conductances = self._weights.reshape(n, rows, model.cells_per_key * 2 * columns)
+        above = fluctuated(
+            conductances - baseline,
+            turnover[:, :, None] * self._turnover_factor,
+            duration,
+            multiplicative=model.noise_multiplicative,
+            additive=model.noise_additive,
+            rng=self._rng,
+        )
+        self._weights[:] = self._possible(baseline + above).ravel()
+
+    def _possible(self, conductances: np.ndarray) -> np.ndarray:
+        """The nearest conductances that there are: from 0 to 2 w_0, of whole receptors."""
+        largest = 2 * self.scales.baseline
+        conductances = np.clip(conductances, 0, largest)
+        if self.model.receptors:
+            return whole(conductances, largest / self.model.receptors, self._rng)
+        return conductances
 
     def _decode(self, rates: np.ndarray) -> np.ndarray:
         """Read-outs (n, column) from rates (n, sign, column), by the cells that fire."""
@@ -320,12 +375,6 @@ class _Network:
         firing = rates > 0
         return (each * firing).sum(1) / np.maximum(firing.sum(1), 1)
 
-    def _present(self) -> np.ndarray:
-        """The conductances now: turnover since each synapse's last spike is not in them yet."""
-        turnover = np.repeat(self._keys.turnover[:], 2 * self.shape[2])
-        baseline = self.scales.baseline
-        return baseline + (self._weights - baseline) * np.exp(self._seen - turnover)
-
     def bounded(self) -> float:
         """The share, from 0 to 1, of conductances that stand at a bound."""
         at = (self._weights <= 0) | (self._weights >= 2 * self.scales.baseline)
@@ -333,37 +382,4 @@ class _Network:
 
     def traces(self) -> dict[str, xr.DataArray]:
         """Spikes and traces of the last write, first trial."""
-        shown = self._shown
-        if shown is None:
-            return {}
-        start, end = shown.start, shown.start + shown.duration
-
-        def spikes(monitor: b2.SpikeMonitor, side: str) -> dict[str, xr.DataArray]:
-            times, cells = np.asarray(monitor.t / b2.second), np.asarray(monitor.i)
-            inside = (times >= start) & (times < end)
-            shown = {f"{side}_time": times[inside], f"{side}_cell": cells[inside]}
-            return {name: labelled(name, values, (side,)) for name, values in shown.items()}
-
-        time = np.asarray(self._state.t / b2.second)
-        inside = (time >= start) & (time < end)
-        state = {
-            name: np.asarray(getattr(self._state, name)).T[inside]
-            for name in ("s", "opposite_s", "ampa", "inhibition", "calcium")
-        }
-        curves = {
-            "g_nmda": state["s"] - state["opposite_s"],
-            "g_ampa": state["ampa"] - state["inhibition"],
-            "calcium": state["calcium"],
-        }
-        coords = {
-            "time": ("time", time[inside], {"units": "s", "long_name": "time since the start"}),
-            "cell": ("cell", self._cells, {"units": "1", "long_name": "value cell"}),
-        }
-        return (
-            spikes(self._pre_spikes, "pre_spike")
-            | spikes(self._post_spikes, "post_spike")
-            | {
-                name: labelled(name, values, ("time", "cell")).assign_coords(coords)
-                for name, values in curves.items()
-            }
-        )
+        return {} if self._traces is None else self._traces.labelled()

@@ -6,8 +6,8 @@ from programs import random_program
 from tolerances import TOLERANCES, assert_close, assert_expected
 
 from fwbio import FwbioError, models, record, reference, tasks
+from fwbio.models.cells import RESET, SpikingModel
 from fwbio.models.simulation import engine
-from fwbio.models.spiking import SpikingModel
 
 FAST = {"dt": 0.5e-3, "cells_per_key": 2}
 
@@ -44,36 +44,38 @@ def test_the_f_i_curve_inverts():
     assert model.rate(np.array(0.019)) == 0
 
 
-@pytest.mark.parametrize("dt", [0.5e-3, 0.1e-3])
+@pytest.mark.parametrize("dt", [0.5e-3, 0.2e-3])
 def test_a_cell_fires_as_its_f_i_curve_says(dt, rng):
-    """A cell simulated on its own, its drive jittered so that spikes fall anywhere in a step."""
+    """Steady drives, simulated without the substrate: no interval is rounded to whole steps."""
     import brian2 as b2
 
     model = SpikingModel(dt=dt)
-    drives = rng.uniform(0.022, 0.1, 200)
-    seconds = 2.0
+    drives = rng.uniform(0.0205, 0.1, 200)
     with engine("numpy", dt, 0):
         cells = b2.NeuronGroup(
             200,
-            "dv/dt = (rest - v + drive) / tau : volt (unless refractory)\ndrive : volt",
-            threshold="v > top",
-            reset="v = bottom",
-            refractory=model.tau_refractory * b2.second,
+            "dv/dt = (v_steady - v) / tau : volt (unless refractory)\nv_steady : volt (constant)",
+            threshold="v > v_threshold",
+            reset=RESET,
+            refractory=model.refractory_steps * b2.defaultclock.dt,
             method="exponential_euler",
             namespace={
-                "rest": model.v_rest * b2.volt,
-                "top": model.v_threshold * b2.volt,
-                "bottom": model.v_reset * b2.volt,
+                "v_threshold": model.v_threshold * b2.volt,
+                "v_reset": model.v_reset * b2.volt,
                 "tau": model.tau_membrane * b2.second,
             },
         )
-        cells.drive = drives * b2.volt
+        cells.v_steady = (model.v_rest + drives) * b2.volt
         cells.v = model.v_reset * b2.volt
         counts = b2.SpikeMonitor(cells, record=False)
-        b2.Network(cells, counts).run(seconds * b2.second, namespace={})
-    expected = model.rate(drives)
-    fired = np.asarray(counts.count) / seconds
-    assert_expected(fired / expected, 1.0)
+        network = b2.Network(cells, counts)
+        network.run(0.2 * b2.second, namespace={})
+        first, before = np.array(cells.lastspike), np.array(counts.count)
+        network.run(0.5 * b2.second, namespace={})
+        intervals = np.array(counts.count) - before
+        mean = (np.array(cells.lastspike) - first) / intervals
+    # each end of the intervals' sum is told to a step
+    assert (np.abs(mean - 1 / model.rate(drives)) <= dt / intervals * (1 + 1e-6)).all()
 
 
 def test_key_cells_fire_in_proportion_to_the_key(rng):
@@ -130,6 +132,14 @@ def test_below_threshold_calcium_nothing_is_learned(rng):
         ({"peak_rate": 3000.0}, "a cell would often fire twice in a step; give at most 400 Hz"),
         ({"base_rate": 480.0}, "leaves a value cell no room to rise; give at most 250 Hz"),
         ({"dt": 5e-3}, "outlasts the refractory period"),
+        (
+            {"tau_ampa": 0.5e-3},
+            "dt = 0.0005 s is too coarse for tau_ampa = 0.0005 s; give dt of at",
+        ),
+        ({"tau_membrane": 0.8e-3}, "too coarse for tau_membrane = 0.0008 s"),
+        ({"baseline": -1.0}, "baseline = -1.0 is out of range; give a positive number"),
+        ({"theta_d": 1.0}, "theta_d = 1.0 is out of range; give a number from 0 to 1"),
+        ({"theta_d": 0.95021}, "theta_d = 0.95021 leaves no plastic step in 0.3 s; lower theta_d"),
         ({"v_threshold": -0.09}, "v_threshold = -0.09 V is not above rest and reset"),
         ({"cells_per_key": 1.5}, "cells_per_key = 1.5 .* positive whole number"),
     ],
