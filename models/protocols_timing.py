@@ -172,7 +172,7 @@ def clopath(seed: int = 0, progress: bool = False) -> xr.Dataset:
         claim=f"{TRAINS} trains of {TRAIN} pairings at 10 ms ({SINGLES} single ones at .1 Hz):"
         " depression by post before pre turns into potentiation at 40 Hz, though by far less there"
         f" than was measured. No point is farther than {farthest:.1f} standard errors; the spike's"
-        " adaptation is the authors' code's, a thousandth of what its unit in the text says. Held"
+        " adaptation is as the authors' code applies it, a thousandth of its comment's unit. Held"
         " voltages depress above theta_minus, and potentiate above"
         f" {1e3 * model.crossing:.2f} mV.",
         source=f"Clopath 2010, 10.1038/nn.2479, ModelDB 144566; {_SJOSTROM}",

@@ -232,8 +232,8 @@ def test_the_voltage_rule_depends_on_frequency_as_published(pairings_by_voltage)
     assert np.abs(before[0]) < np.abs(after).min()
 
 
-def test_the_adaptation_in_the_text_s_unit_does_not_potentiate_at_40_hz():
-    """So the authors' constants go with .0805 pA, as their code applies it, and not nA."""
+def test_the_adaptation_in_the_commented_unit_does_not_potentiate_at_40_hz():
+    """So the authors' constants go with .0805 pA, as their code applies it, not nA as it says."""
     cell = AdExCell(adaptation_jump=80.5e-12)
     assert protocols.voltage_pairings(Clopath(), [40.0], cell=cell)[1] < 0
 
