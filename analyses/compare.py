@@ -3,28 +3,34 @@
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from tqdm import tqdm
 
-from fwbio.analyses import agreement, recall
+from fwbio.analyses import agreement, recall, streams
 from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC, execute, unsupported
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.record import versions
 from fwbio.rules import RULES
 from fwbio.tasks import TASKS
 
+if TYPE_CHECKING:
+    from fwbio.models.nmda_readout import NmdaReadout
+    from fwbio.models.slow_net import TrainedProgrammer
+
 PROGRAMMERS: Mapping[str, str] = {
     "designed": "items coded by hand",
     "trained": "a slow net trained by gradient descent",
+    "synaptic": "the same slow net, its last layer run as NMDA synapses",
 }
+NETS = ("trained", "synaptic")
 COLUMNS = (
     "programmer",
     "substrate",
@@ -45,11 +51,12 @@ METRICS: Mapping[str, str] = {
     "weight_agreement": "cosine with the reference's final weights",
     "relative_error": "norm of the read-outs' difference from the reference's, over their norm",
     "weight_relative_error": "the same of the final weights",
+    "program_agreement": "Pearson's r of keys, values or queries, whichever is least, with the"
+    " program that the slow net's own numbers would impose",
+    "imposed_agreement": "Pearson's r of the read-outs with the reference's of that program",
     "chance_level": "accuracy of guessing",
     "trials": "independent trials that were run",
 }
-
-Programmer = Callable[[xr.Dataset, str], xr.Dataset]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +139,7 @@ def compare(
     sizes: Mapping[str, Any] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     training: Mapping[str, Any] | None = None,
+    synapses: Mapping[str, Any] | None = None,
     checkpoints: str | Path | None = None,
     progress: bool = True,
 ) -> xr.DataTree:
@@ -140,18 +148,20 @@ def compare(
     Args:
         task: a name of `fwbio.tasks.TASKS`.
         rules: names of `fwbio.RULES`.
-        programmers: "designed", "trained" or both.
-        substrates: of "reference", "kernel", "rate" and "spiking"; the reference is run anyway,
-            since the others are measured against it.
+        programmers: of "designed", "trained" and "synaptic".
+        substrates: of "reference", "kernel", "flow", "rate" and "spiking"; the reference is run
+            anyway, since the others are measured against it.
         pairs: pairs to bind in each trial.
         noise: on the cues, in the task's unit.
         gap: empty steps between the last pair and the first cue.
         trials: independent trials.
-        synaptic_trials: how many of them, the first ones, the rate and spiking substrates run.
-        seed: of the episode, of training and of the substrates' noise.
+        synaptic_trials: how many of them, the first ones, the flow, rate and spiking substrates
+            run and the synaptic programmer codes.
+        seed: of the episode, of training and of the synapses' noise.
         sizes: the task's other sizes by name.
         options: further arguments of each substrate's `execute`, by substrate.
         training: further fields of the trained programmer's `TrainingConfig`.
+        synapses: fields of the synaptic programmer's `fwbio.models.nmda_readout.NmdaReadout`.
         checkpoints: folder for the trained programmers; not kept unless given.
         progress: whether to show a bar of the runs; on a terminal, each long run shows its own.
 
@@ -181,12 +191,13 @@ def compare(
     options = dict(options or {})
     _check_names("options", tuple(options), tuple(SUBSTRATES), empty=True)
     episode = config.episode()
-    if "trained" in config.programmers and not config.sizes.keys().isdisjoint({"pre", "post"}):
+    if set(NETS) & set(config.programmers) and not config.sizes.keys().isdisjoint({"pre", "post"}):
         raise FwbioError(
-            "the trained programmer is trained at the task's own pre and post",
+            "slow nets are trained at the task's own pre and post",
             where="sizes",
             mend="leave these out, or ask for programmers designed",
         )
+    readout = _readout(synapses or {}) if "synaptic" in config.programmers else None
     ordered = [s for s in SUBSTRATES if s == "reference" or s in config.substrates]
     bar = tqdm(
         total=len(config.programmers) * len(ordered) * len(config.rules),
@@ -198,10 +209,17 @@ def compare(
     ledger: list[dict[str, str]] = []
     rows: list[dict[str, Any]] = []
     with bar, _folder(checkpoints) as folder:
+        nets = _Nets(
+            config=config,
+            folder=folder,
+            training=dict(training or {}),
+            synapses=readout,
+            progress=within,
+        )
         for programmer in config.programmers:
             for rule in config.rules:
                 bar.set_postfix_str(f"{programmer} program of {rule}")
-                program = _program(programmer, rule, config, episode, folder, training, within)
+                program, imposed = _program(programmer, rule, episode, nets)
                 for substrate in ordered:
                     bar.set_postfix_str(f"{programmer} {rule} on {substrate}")
                     record, reason = _attempt(
@@ -213,7 +231,10 @@ def compare(
                         ledger.append({**case, "reason": str(reason)})
                         continue
                     records[f"/{programmer}/{substrate}/{rule}"] = record
-                    rows += _rows(record, records[f"/{programmer}/reference/{rule}"], case, config)
+                    if substrate == "reference":
+                        reference = record
+                        wanted = record if imposed is program else execute(imposed, "reference")
+                    rows += _rows(record, reference, wanted, case, config)
     root = xr.Dataset(
         attrs={
             "config": asdict(config),
@@ -289,36 +310,56 @@ def _folder(given: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Nets:
+    """Where slow nets come from: their training, the folder that keeps them, their synapses."""
+
+    config: Comparison
+    folder: Path
+    training: Mapping[str, Any]
+    synapses: "NmdaReadout | None"
+    progress: bool
+
+    def trained(self, rule: str) -> "TrainedProgrammer":
+        """The slow net of a rule, trained first where it has to be."""
+        from fwbio.models.train import TrainingConfig, train
+
+        names = ("task", "pairs", "noise", "gap", "seed")
+        shared = {name: getattr(self.config, name) for name in names}
+        wanted = TrainingConfig(rule=rule, **shared, **self.training)
+        return train(wanted, self.folder, progress=self.progress)
+
+
+def _readout(fields: Mapping[str, Any]) -> "NmdaReadout":
+    """The synapses of the synaptic programmer; loads Brian2."""
+    from fwbio.models.nmda_readout import NmdaReadout
+
+    for name in fields:
+        if name not in NmdaReadout.__dataclass_fields__:
+            known = NmdaReadout.__dataclass_fields__
+            raise unknown_name(name, known, kind="parameter", where="synapses")
+    return NmdaReadout(**fields)
+
+
 def _program(
-    programmer: str,
-    rule: str,
-    config: Comparison,
-    episode: xr.Dataset,
-    folder: Path,
-    training: Mapping[str, Any] | None,
-    progress: bool,
-) -> xr.Dataset:
-    """The episode as a program, by a slow net that is trained first where it has to be."""
+    programmer: str, rule: str, episode: xr.Dataset, nets: _Nets
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """The episode as a program, and as the one that the programmer's own numbers would impose."""
     if programmer == "designed":
         from fwbio.models.programmer import designed
 
-        return designed(episode, rule)
-    from fwbio.models.train import TrainingConfig, train
+        program = designed(episode, rule)
+        return program, program
+    trained = nets.trained(rule)
+    if programmer == "trained":
+        program = trained(episode, rule)
+        return program, program
+    from fwbio.models.synaptic_programmer import SynapticProgrammer
 
-    trained = train(
-        TrainingConfig(
-            rule=rule,
-            task=config.task,
-            pairs=config.pairs,
-            noise=config.noise,
-            gap=config.gap,
-            seed=config.seed,
-            **(training or {}),
-        ),
-        folder,
-        progress=progress,
-    )
-    return trained(episode, rule)
+    assert nets.synapses is not None
+    synaptic = SynapticProgrammer(trained=trained, model=nets.synapses, seed=nets.config.seed)
+    first = episode.isel(trial=slice(nets.config.synaptic_trials))
+    return synaptic(first, rule, progress=nets.progress), trained(first, rule)
 
 
 def _attempt(
@@ -349,8 +390,13 @@ def _attempt(
 
 
 def _rows(
-    record: xr.Dataset, reference: xr.Dataset, case: Mapping[str, str], config: Comparison
+    record: xr.Dataset,
+    reference: xr.Dataset,
+    wanted: xr.Dataset,
+    case: Mapping[str, str],
+    config: Comparison,
 ) -> list[dict[str, Any]]:
+    """A run's metrics, by the reference's record of its program and of the imposed one."""
     accuracy = recall.recall_accuracy(record)
     values = {
         "recall_accuracy": accuracy.value,
@@ -361,6 +407,8 @@ def _rows(
         "weight_agreement": agreement.weight_agreement(record, reference),
         "relative_error": agreement.relative_error(record, reference),
         "weight_relative_error": agreement.relative_error(record, reference, of="weights"),
+        "program_agreement": streams.program_agreement(record, wanted),
+        "imposed_agreement": streams.imposed_agreement(record, wanted),
         "chance_level": recall.chance_level(record),
         "trials": record.sizes.get("trial", 1),
     }

@@ -6,7 +6,7 @@ import xarray as xr
 from fwbio import reference
 from fwbio.record import from_run
 
-NOISE = {"rate": 0.01, "spiking": 0.1}
+NOISE = {"flow": 0.001, "rate": 0.01, "spiking": 0.1}
 
 
 def synaptic_record(program, substrate="spiking", *, seed=0, progress=False):

@@ -13,6 +13,7 @@ from fwbio import FwbioError, analyses, models, record
 from fwbio.analyses import agreement, recall
 from fwbio.analyses.compare import COLUMNS, METRICS, Comparison, require_comparison
 
+TINY = {"keys": 16, "values": 8, "hidden": 16, "batch": 4, "steps": 2, "epochs": 1}
 SMALL = {"pairs": 4, "trials": 5, "synaptic_trials": 2, "seed": 7, "progress": False}
 
 
@@ -30,7 +31,7 @@ def tree(synthetic_synapses):
 def test_a_node_for_every_run_and_a_reason_for_every_other(tree):
     runs = {node.path for node in tree.leaves} - {"/episode", "/summary"}
     wanted = {f"/designed/{s}/{r}" for s in ("reference", "kernel") for r in ("delta", "oja")}
-    assert runs == wanted | {"/designed/rate/delta", "/designed/spiking/delta"}
+    assert runs == wanted | {f"/designed/{s}/delta" for s in ("flow", "rate", "spiking")}
     assert tree.attrs["ledger"] == [
         {
             "programmer": "designed",
@@ -38,7 +39,7 @@ def test_a_node_for_every_run_and_a_reason_for_every_other(tree):
             "rule": "oja",
             "reason": "its error runs backwards",
         }
-        for substrate in ("rate", "spiking")
+        for substrate in ("flow", "rate", "spiking")
     ]
     for path in runs:
         assert record.validate(tree[path].to_dataset()) == []
@@ -60,7 +61,7 @@ def test_the_table_is_tidy_and_right(tree):
     frame = analyses.summary(tree)
     assert tuple(frame.columns) == COLUMNS
     assert set(frame.metric) == set(METRICS)
-    assert len(frame) == 6 * len(METRICS)
+    assert len(frame) == 7 * len(METRICS)
     assert set(frame.task), set(frame.pairs) == ({"digits"}, {4})
     row = frame.set_index(["substrate", "rule", "metric"])["value"]
     spiking = tree["designed/spiking/delta"].to_dataset()
@@ -73,6 +74,8 @@ def test_the_table_is_tidy_and_right(tree):
         "weight_agreement": agreement.weight_agreement(spiking, reference),
         "relative_error": agreement.relative_error(spiking, reference),
         "weight_relative_error": agreement.relative_error(spiking, reference, of="weights"),
+        "program_agreement": 1,
+        "imposed_agreement": agreement.readout_agreement(spiking, reference),
         "chance_level": 1 / 4,
         "trials": 2,
     }
@@ -149,6 +152,39 @@ def test_a_trained_programmer_is_trained_once_a_rule(monkeypatch, tmp_path):
     assert set(tree["trained/reference"].children) == {"hebb", "delta"}
 
 
+def test_the_synaptic_programmer_is_held_against_what_its_net_would_impose(tmp_path):
+    asked = {
+        "rules": ["gated_delta"],
+        "programmers": ["synaptic", "trained"],
+        "substrates": ["reference", "kernel"],
+        "training": TINY,
+        "checkpoints": tmp_path,
+    }
+    brief = {"engine": "numpy", "tau_nmda_decay": 0.02, "read": 0.02}
+    agreements = {}
+    for cells, settle in (("rate", 0.3), ("rate", 0.01), ("spikes", 0.3)):
+        synapses = brief | {"cells": cells, "settle": settle}
+        tree = analyses.compare(**asked, **SMALL, synapses=synapses)
+        program = tree["synaptic/reference/gated_delta"].to_dataset()
+        assert program.sizes["trial"] == 2
+        assert program.attrs["config"]["programmer"]["synapses"]["cells"] == cells
+        frame = analyses.summary(tree).set_index(["programmer", "substrate", "metric"])["value"]
+        assert_close(frame["trained", "reference", "program_agreement"], 1, "float64")
+        assert_close(frame["trained", "kernel", "imposed_agreement"], 1, "float32")
+        emitted, imposed = (tree[f"{p}/reference/gated_delta"] for p in ("synaptic", "trained"))
+        for name in ("key", "value", "query"):
+            one, other = emitted[name].values, imposed[name].values[:2]
+            shown = (one != 0).any(-1)
+            r = np.corrcoef(one[shown].ravel(), other[shown].ravel())[0, 1]
+            assert r >= frame["synaptic", "reference", "program_agreement"] - 1e-12
+        agreements[cells, settle] = [
+            frame["synaptic", "reference", f"{what}_agreement"] for what in ("program", "imposed")
+        ]
+    assert_close(agreements["rate", 0.3], [1, 1], "float32")
+    for worse in (("rate", 0.01), ("spikes", 0.3)):
+        assert max(agreements[worse]) < min(agreements["rate", 0.3])
+
+
 def test_a_program_that_synapses_refuse_is_listed(monkeypatch):
     def refuse(program, substrate, **_):
         raise FwbioError("a key of -1 would be a negative rate", where="rate", mend="code on_off")
@@ -180,6 +216,8 @@ def test_a_program_that_synapses_refuse_is_listed(monkeypatch):
         ({"sizes": {"pairs": 3}}, "'pairs' has an argument of its own; give pairs="),
         ({"sizes": {"splat": 3}}, "no size called 'splat'; did you mean 'split'"),
         ({"task": "random_pairs", "sizes": {"pre": 9}}, "trained at the task's own pre and post"),
+        ({"synapses": {"tau": 1.0}}, "^synapses: there is no parameter called 'tau'"),
+        ({"synapses": {"dt": 1.0}}, "^synaptic programmer: dt = 1 s is too coarse"),
         ({"options": {"rat": {}}}, "^options: .*did you mean 'rate'"),
     ],
 )
@@ -197,9 +235,9 @@ def test_a_tree_that_is_no_comparison_is_told():
 def test_the_command_spells_every_setting_out():
     told = Comparison(rules=("delta",), sizes={"split": "train"}).command()
     assert told == (
-        "fwbio compare --task digits --rules delta --programmers designed,trained "
-        "--substrates reference,kernel,rate,spiking --pairs 20 --noise 0.3 --gap 0 --trials 64 "
-        "--synaptic-trials 8 --seed 0 --size split=train --out DIR"
+        "fwbio compare --task digits --rules delta --programmers designed,trained,synaptic "
+        "--substrates reference,kernel,flow,rate,spiking --pairs 20 --noise 0.3 --gap 0 "
+        "--trials 64 --synaptic-trials 8 --seed 0 --size split=train --out DIR"
     )
 
 
