@@ -90,7 +90,7 @@ def graupner_brunel(
         grid = np.round(np.linspace(-widest, widest, lags) / dt) * dt
         # only lag less delay matters: the delay is rounded to steps, and the lag shifted with it
         shift = model.delay - round(model.delay / dt) * dt
-        dense = np.linspace(-widest, widest, 401)
+        dense = np.linspace(-widest - dt, widest + dt, 401)
         x, denser = f"lag_{name}", f"lag_{name}_expected"
         shown = [Motif(f, n, lag, b) for f, n, b in series.values() for lag in grid]
         change, error = simulated_change(model, shown, synapses=synapses, dt=dt, seed=next(seeds))

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from tolerances import TOLERANCES, assert_close, assert_expected
 
+from fwbio.analyses.protocol_plots import panels
+from fwbio.data import measurements
 from fwbio.errors import FwbioError
+from fwbio.models import protocols_calcium
 from fwbio.models.plasticity_calcium import SETS, Fractions, GraupnerBrunel
 from fwbio.models.plasticity_shouval import Shouval
 from fwbio.models.protocols_calcium import (
@@ -21,6 +24,7 @@ from fwbio.models.simulation import engine
 DP = GraupnerBrunel.named("dp")
 CORTEX = GraupnerBrunel.named("cortical_slice")
 SLICE = GraupnerBrunel.named("hippocampal_slice")
+SETS_DRAWN = ["dp", "hippocampal_culture", "hippocampal_slice", "cortical_slice"]
 
 
 def pairs(model, frequency, repeats, lag):
@@ -113,7 +117,7 @@ def test_moments_reach_the_paper_s_as_the_period_shrinks():
     """Averaging the drive over a period is first order in what one period changes."""
     errors = []
     for slower in (1, 10, 100):
-        model = replace(DP, tau=DP.tau * slower, sigma=DP.sigma)
+        model = replace(DP, tau=DP.tau * slower)
         turns = np.arange(60 * slower) * 1.0
         exact = model.moments(turns, turns + 0.02, turns[-1] + 1, 0.0)
         average = model.averaged(model.pair_fractions(1.0, 0.02), turns[-1] + 1, 0.0)
@@ -203,6 +207,16 @@ def test_cortex_is_potentiated_at_all_lags_above_29_hz():
     assert pairs(CORTEX, 10, 75, -0.01) < 0.8
     assert pairs(CORTEX, 50, 75, -0.01) > 1.3
     assert pairs(CORTEX, 20, 75, 0.01) > 1.1
+
+
+def test_cortex_fits_what_was_measured():
+    """Sjostrom, Turrigiano & Nelson 2001, to which the set was fitted."""
+    table = measurements("sjostrom2001")
+    change = [
+        pairs(CORTEX, f, 75, lag) - 1 for f, lag in zip(table.frequency, table.lag, strict=True)
+    ]
+    distance = (np.array(change) - table.change) / table.standard_error
+    assert (distance**2).mean() <= TOLERANCES["measured, mean square"].value
 
 
 def test_thresholds_in_the_wrong_order_are_refused():
@@ -312,3 +326,52 @@ def test_impossible_spines_are_refused():
         )
     with pytest.raises(FwbioError, match=r"dt = 0\.01 s is too large; give 0\.0015 s"):
         simulated_weights([(REST, Motif(1, 1, None))], dt=1e-2)
+
+
+# protocols
+
+
+def drawn_upon(found, name):
+    """A protocol's values, and the closed form it draws under them at the same x."""
+    closed = found[f"{name}_expected"]
+    x, denser = found[found[name].dims[-1]], closed[closed.dims[-1]]
+    assert denser.min() <= x.min()
+    assert x.max() <= denser.max()
+    rows = closed.values.reshape(-1, closed.shape[-1])
+    under = np.array([np.interp(x, denser, row) for row in rows])
+    return found[name].values.reshape(under.shape), under
+
+
+def test_timing_and_rate_are_drawn_where_they_were_simulated(monkeypatch):
+    """Simulated by the closed form itself, with the delay in whole steps, as Brian2 has it."""
+
+    def exact(model, motifs, *, dt, **_):
+        stepped = replace(model, delay=round(model.delay / dt) * dt)
+        change = [stepped.published_change(m.frequency, m.repeats, [0.0], m.post) for m in motifs]
+        return np.array(change), np.ones(len(motifs))
+
+    monkeypatch.setattr(protocols_calcium, "simulated_change", exact)
+    found = protocols_calcium.graupner_brunel(seed=3)
+    assert panels(found) == [*SETS_DRAWN, "rate"]
+    for name in panels(found):
+        simulated, under = drawn_upon(found, name)
+        assert np.abs(simulated - under).max() <= TOLERANCES["drawn"].value
+        assert found[name].attrs["units"] == "1"
+        assert {"units", "long_name"} <= set(found[found[name].dims[-1]].attrs)
+    assert found["rate_published"].shape == (2, 5)
+    assert found.attrs["seed"] == 3
+
+
+def test_voltage_rate_and_timing_are_drawn_where_they_were_simulated(monkeypatch):
+    def exact(shown, dt):
+        return np.array([model.repeated(m.frequency, m.repeats, m.lag) for model, m in shown])
+
+    monkeypatch.setattr(protocols_calcium, "simulated_weights", exact)
+    found = protocols_calcium.shouval()
+    assert panels(found) == ["omega", "learning_rate", "voltage", "rate", "timing"]
+    for name in ("voltage", "rate", "timing"):
+        simulated, under = drawn_upon(found, name)
+        shown = np.isfinite(simulated)
+        assert shown.mean() > 0.6
+        # between points of the closed form its steepest part is not straight
+        assert np.median(np.abs(simulated - under)[shown]) <= TOLERANCES["drawn"].value

@@ -60,6 +60,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "decay quadrature": Bound(1e-7, "adaptive quadrature is asked for 1.5e-8"),
         "nearly equal rates": Bound(1e-6, "the spread of 1e-5 enters squared"),
         "difference quotient": Bound(1e-6, "central differences of 1e-4: their square"),
+        "shares": Bound(0.03, "of 100,000 weights, a tenth: 1 % of it, and six shares"),
         # exponents of power laws: distance at most
         "power law": Bound(1e-4, "the approach to the power is of order 1 / t"),
         # probabilities of a fit that is right: at least
@@ -86,6 +87,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "slow learning": Bound(1e-4, "learning is 3e4 times slower than the soma"),
         "dendrite learned": Bound(1e-6, "twenty e-folds of the slowest cell"),
         "soma at rest": Bound(1e-8, "20 e-folds after the soma's start"),
+        "protocol's steps": Bound(2e-3, "first order in steps of at most 1/100 of a learning curve"),
         # a weight vector's mean distance from norm 1, at most, and its least cosine
         "norm": Bound(0.05, "steps of 1e-3 times the first eigenvalue, 3, squared inputs varying"),
         "cosine": Bound(0.99, "the same steps"),
@@ -107,9 +109,11 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         # shares of time, efficacies and weights: distance at most
         "counted time": Bound(4e-5, "100,000 points of a period, four crossings"),
         "averaged drive": Bound(1e-2, "one pair moves the efficacy by at most 3 % of its way"),
+        "drawn": Bound(1e-2, "straight lines between 401 points of a curve that has corners"),
         "sigmoid": Bound(1e-3, "slope 80, .1 from either edge: e^-8 / 4 and e^-8"),
         # statistics: distance in standard errors, at most
         "standard errors": Bound(3.0, "missed by chance once in 370; the seed is fixed"),
+        "several means": Bound(4.0, "dozens at once; missed by chance once in 500"),
     }
 )
 
