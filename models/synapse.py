@@ -8,7 +8,9 @@ from typing import Any
 import brian2 as b2
 import numpy as np
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +32,13 @@ class PlasticSynapse:
 
     rule: str
     equations: str
-    on_pre: Mapping[str, str] = field(default=_NOTHING)
-    on_post: Mapping[str, str] = field(default=_NOTHING)
-    delays: Mapping[str, float] = field(default=_NOTHING)
+    on_pre: Mapping[str, str] = field(default_factory=_nothing)
+    on_post: Mapping[str, str] = field(default_factory=_nothing)
+    delays: Mapping[str, float] = field(default_factory=_nothing)
     cell: str = ""
     cell_on_spike: str = ""
-    namespace: Mapping[str, Any] = field(default=_NOTHING)
-    initial: Mapping[str, float] = field(default=_NOTHING)
+    namespace: Mapping[str, Any] = field(default_factory=_nothing)
+    initial: Mapping[str, float] = field(default_factory=_nothing)
     method: str | None = None
 
     def connect(
