@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,8 @@ def unsupported(rule: Rule | str, substrate: str) -> str | None:
     rule = resolve(rule)
     if substrate not in SUBSTRATES:
         raise unknown_name(substrate, SUBSTRATES, kind="substrate", where="substrate")
+    if (rule.terms.plasticity, substrate) in _OWN:
+        return None
     reasons = _REASONS + (_SPIKING_REASONS if substrate == "spiking" else ())
     return next((reason for holds, reason in reasons if holds(rule.terms)), None)
 
@@ -141,7 +144,8 @@ def execute(
             where="substrate",
             mend="use the reference or kernel substrate",
         )
-    config, run = _model(substrate)
+    own = _OWN.get((given.rule.terms.plasticity, substrate))
+    config, run = own() if own else _model(substrate)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise FwbioError(
             f"{seed!r} is not a seed", where="seed", mend="give a whole number from 0 to 2^32 - 1"
@@ -155,13 +159,17 @@ def execute(
     kept = snapshot_steps(weights, given.steps)
     n = int(np.prod(given.shape))
     streams = {name: x.reshape(n, *x.shape[-2:]) for name, x in given.streams.items()}
-    form = normal_form(
-        given.rule, streams, xp=np, time_axis=1, writes_per_step=given.writes_per_step
-    )
-    done = run(form, _initial(given, n, form.write.shape[-1]), kept, model, seed, progress)
-    divided = DIVIDED if form.normaliser != "none" else ()
-    traced = TRACED if given.rule.terms.traces else ()
-    readout = normalised(done.readout, form, np)
+    if own:
+        done = run(streams, _initial(given, n, given.post), kept, model, seed, progress)
+        readout, beside = done.readout, ()
+    else:
+        form = normal_form(
+            given.rule, streams, xp=np, time_axis=1, writes_per_step=given.writes_per_step
+        )
+        done = run(form, _initial(given, n, form.write.shape[-1]), kept, model, seed, progress)
+        readout = normalised(done.readout, form, np)
+        beside = DIVIDED if form.normaliser != "none" else ()
+        beside += TRACED if given.rule.terms.traces else ()
     snapshots = done.weights.reshape(*given.shape, *done.weights.shape[1:])
     return from_run(
         program,
@@ -173,7 +181,7 @@ def execute(
         leading=given.leading,
         config=asdict(model) | {"seed": seed} | _seconds(done),
         exact=done.exact,
-        approximate=(*done.approximate, *divided, *traced),
+        approximate=(*done.approximate, *beside),
         traces={"onset": labelled("onset", done.onset, ("step",)), **done.traces},
     )
 
@@ -191,6 +199,26 @@ def _model(substrate: str) -> tuple[type, Callable[..., Run]]:
     from fwbio.models import spiking
 
     return spiking.SpikingModel, spiking.run
+
+
+def _gated() -> tuple[type, Callable[..., Run]]:
+    from fwbio.models import rate_gated
+
+    return rate_gated.GatedModel, rate_gated.run
+
+
+def _volleys(plasticity: str) -> tuple[type, Callable[..., Run]]:
+    from fwbio.models import volleys
+
+    return volleys.VolleyModel, partial(volleys.run, plasticity=getattr(volleys, plasticity))
+
+
+# What runs a kind of plasticity by equations of its own, in place of a planned normal form.
+_OWN: Mapping[tuple[str, str], Callable[[], tuple[type, Callable[..., Run]]]] = {
+    ("thresholded", "rate"): _gated,
+    ("pairs", "spiking"): partial(_volleys, "pairs"),
+    ("triplets", "spiking"): partial(_volleys, "triplets"),
+}
 
 
 def _seconds(done: Run) -> dict[str, float]:

@@ -23,7 +23,8 @@ def random_streams(
 
     Args:
         nonnegative: keys, queries and erase keys are rates.
-        passive: beta |k|^2 < 1 at every write, which is all that a passive flow can reach.
+        passive: beta |k|^2 < 1 at every write, which is all that a passive flow can reach, and no
+            volley of more than all cells.
     """
     rule = RULES[rule] if isinstance(rule, str) else rule
     sizes = {"step": steps, "substep": substeps, "pre": pre, "post": post}
@@ -31,8 +32,9 @@ def random_streams(
 
     def normal(*dims):
         shape = (*leading, *(sizes[d] for d in dims))
-        volleys = rule.terms.plasticity in VOLLEYS  # shares of cells, and some beyond all of them
-        x = rng.uniform(-1.2, 1.2, shape) if volleys else rng.standard_normal(shape)
+        volleys = rule.terms.plasticity in VOLLEYS  # shares of cells, or some beyond all of them
+        most = 1.0 if passive else 1.2
+        x = rng.uniform(-most, most, shape) if volleys else rng.standard_normal(shape)
         x = np.abs(x) if nonnegative and dims[-1] == "pre" else x
         corrected = "post" if rule.terms.transposed else "pre"
         unit = passive and dims[-1] == corrected
@@ -46,7 +48,10 @@ def random_streams(
         "log_beta": lambda *dims: rng.uniform(-2, 2, (*leading, *(sizes[d] for d in dims))),
         "ridge": lambda *dims: rng.uniform(0.5, 1.5, (*leading, *(sizes[d] for d in dims))),
         "erase": lambda *dims: rng.uniform(0.1, 0.9, (*leading, *(sizes[d] for d in dims))),
-        "interval": lambda *dims: rng.uniform(0.02, 0.2, (*leading, *(sizes[d] for d in dims))),
+        "interval": lambda *dims: np.broadcast_to(  # of all trials alike, in whole milliseconds
+            1e-3 * rng.integers(20, 200, [sizes[d] for d in dims]),
+            (*leading, *(sizes[d] for d in dims)),
+        ),
         "theta_p": lambda *dims: rng.uniform(0, 0.1, (*leading, *(sizes[d] for d in dims))),
         "theta_d": lambda *dims: rng.uniform(0, 0.1, (*leading, *(sizes[d] for d in dims))),
         "erase_key": normal,

@@ -76,7 +76,7 @@ def test_the_step_is_where_the_synapse_s_equation_ends(case, rng):
 
 
 def test_turnover_during_the_writing_parts_the_gates():
-    """Without it one gate writes and erases, as in gated_delta; with it the write gate is smaller."""
+    """Without it one gate writes and erases, as in gated_delta; with it writing is the weaker."""
     flow = Flow(tau=0.5, eta=10.0)
     between, always = (to_step(flow, Presentation(turnover=when)) for when in ("between", "always"))
     assert between.write == pytest.approx(between.erase, rel=1e-12)

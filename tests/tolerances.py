@@ -30,6 +30,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "ode": Bound(5e-9, "the adaptive solver is asked for 1e-11 a step, and takes hundreds"),
         "convergence": Bound(1e-7, "a hundred iterations, each at least .85 times nearer"),
         "learned": Bound(1e-3, "a learning curve's last thousandth, which repeats would halve"),
+        "event driven": Bound(1e-9, "changes added to a baseline some thousand times as large"),
         "rate": Bound(
             1e-3, "first order in dt: 6e-4 at the default step for 20 pairs of unit keys"
         ),
@@ -60,7 +61,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "decay quadrature": Bound(1e-7, "adaptive quadrature is asked for 1.5e-8"),
         "nearly equal rates": Bound(1e-6, "the spread of 1e-5 enters squared"),
         "difference quotient": Bound(1e-6, "central differences of 1e-4: their square"),
-        "shares": Bound(0.03, "of 100,000 weights, a tenth: 1 % of it, and six shares"),
+        "shares": Bound(0.03, "a tenth of 100,000 weights leaves 1 %; steps of a tenth of tau"),
         # exponents of power laws: distance at most
         "power law": Bound(1e-4, "the approach to the power is of order 1 / t"),
         # probabilities of a fit that is right: at least
@@ -87,7 +88,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "slow learning": Bound(1e-4, "learning is 3e4 times slower than the soma"),
         "dendrite learned": Bound(1e-6, "twenty e-folds of the slowest cell"),
         "soma at rest": Bound(1e-8, "20 e-folds after the soma's start"),
-        "protocol's steps": Bound(2e-3, "first order in steps of at most 1/100 of a learning curve"),
+        "protocol's steps": Bound(2e-3, "first order in steps of at most 1 % of a learning curve"),
         # a weight vector's mean distance from norm 1, at most, and its least cosine
         "norm": Bound(0.05, "steps of 1e-3 times the first eigenvalue, 3, squared inputs varying"),
         "cosine": Bound(0.99, "the same steps"),
