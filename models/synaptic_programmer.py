@@ -8,7 +8,9 @@ interneurons; a gate's follows a sigmoid), and a stream of the program is the me
 over the second part of the presentation.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -100,34 +102,31 @@ class SynapticProgrammer:
         )
 
 
-def _last_layer(net: SlowNet, hidden: dict[str, Tensor]) -> tuple[Layer, dict[str, slice]]:
-    """All heads as one layer on all hidden units, and which outputs are whose.
+def _last_layer(net: SlowNet, hidden: Mapping[str, Tensor]) -> tuple[Layer, dict[str, slice]]:
+    """All heads as one layer on all hidden units, and which of its outputs are whose.
 
     Args:
         net: the slow net.
-        hidden: activities of its two hidden layers, by name, (.., unit) each.
+        hidden: activities of its two hidden layers, by name, (.., unit) each. A unit's cells fire
+            at the peak rate where it is most active, as if homeostasis scaled their synapses.
     """
-    units: dict[str, slice] = {}
-    for name, activity in hidden.items():
-        first = sum(h.shape[-1] for h in list(hidden.values())[: len(units)])
-        units[name] = slice(first, first + activity.shape[-1])
-    units["both"] = slice(0, units["taught"].stop)
-    weights, tonic, outputs = [], [], {}
-    for name, (head, read) in net.heads().items():
-        bias = np.asarray(head.bias)
-        weight = np.zeros((units["both"].stop, len(bias)))
+    heads = net.heads()
+    units = _places({name: activity.shape[-1] for name, activity in hidden.items()})
+    units["both"] = slice(None)
+    outputs = _places({name: len(head.get_parameter("bias")) for name, (head, _) in heads.items()})
+    peak = torch.cat([activity.flatten(end_dim=-2).amax(0) for activity in hidden.values()])
+    tonic = torch.cat([head.get_parameter("bias") for head, _ in heads.values()]).numpy()
+    weight = np.zeros((len(peak), len(tonic)))
+    for name, (head, read) in heads.items():
         if isinstance(head, nn.Linear):
-            weight[units[read]] = np.asarray(head.weight).T
-        first = sum(map(len, tonic))
-        outputs[name] = slice(first, first + len(bias))
-        weights.append(weight)
-        tonic.append(bias)
-    peaks = [h.flatten(end_dim=-2).amax(0).numpy() for h in hidden.values()]
-    return Layer(
-        weight=np.concatenate(weights, -1),
-        tonic=np.concatenate(tonic),
-        peak=np.concatenate(peaks),
-    ), outputs
+            weight[units[read], outputs[name]] = head.weight.numpy().T
+    return Layer(weight=weight, tonic=tonic, peak=peak.numpy()), outputs
+
+
+def _places(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """Where each of several parts lies once they are laid end to end."""
+    ends = accumulate(sizes.values())
+    return {name: slice(end - sizes[name], end) for name, end in zip(sizes, ends, strict=True)}
 
 
 def _means(streams: dict[str, Tensor], rule: Rule) -> dict[str, Tensor]:
