@@ -92,29 +92,29 @@ def simulate(
     """
     shown, cells, width = rates.shape
     _check_step(model, float(np.square(rates).sum(-1).max()), duration, dt)
-    made, clock = model.synapse(), duration * b2.second
-    at_start = {"dt": clock, "when": "start", "order": -1}
+    made, clock, turns = model.synapse(), duration * b2.second, iter(range(shown))
     with engine("numpy", dt, seed), tqdm(total=shown, disable=not progress, leave=False) as bar:
-        drive = {"shown": b2.TimedArray(rates.reshape(shown, -1), dt=clock)}
-        pre = b2.NeuronGroup(cells * width, "x : 1", namespace=drive, name="rate_pre")
-        pre.run_regularly("x = shown(t, i)", **at_start)
+        pre = b2.NeuronGroup(cells * width, "x : 1", name="rate_pre")
         own = {"method": "exponential_euler", "namespace": dict(made.namespace)}
         post = b2.NeuronGroup(cells, made.cell, name="rate_post", **own)
         post.state_updater.when = "end"
-        for name, values in inputs.items():
-            given = b2.Quantity(values, dim=post.variables[name].dim)
-            post.namespace[f"shown_{name}"] = b2.TimedArray(given, dt=clock)
-            post.run_regularly(f"{name} = shown_{name}(t, i)", **at_start)
+        driven = [(pre.variables["x"].get_value(), rates.reshape(shown, -1))]
+        driven += [(post.variables[name].get_value(), given) for name, given in inputs.items()]
+
+        def turn() -> None:
+            k = next(turns)
+            for variable, values in driven:
+                variable[:] = values[k]
+            bar.update()
+
+        conductor = b2.NetworkOperation(turn, dt=clock, when="start", order=-1)
         target = np.repeat(np.arange(cells), width)
         synapses = made.connect(pre, post, np.arange(cells * width), target)
         synapses.w = weights.ravel()
         kept = {"record": True, "dt": every * clock, "when": "start", "order": -2}
         seen = b2.StateMonitor(synapses, "w", name="rate_weights", **kept)
         of = b2.StateMonitor(post, list(watch), name="rate_cells", **kept)
-        parts = [pre, post, synapses, seen, of]
-        if progress:
-            parts.append(b2.NetworkOperation(lambda: bar.update(), dt=clock))
-        b2.Network(*parts).run(shown * clock, namespace={})
+        b2.Network(pre, post, synapses, seen, of, conductor).run(shown * clock, namespace={})
         # monitors see the start of a step, and not the end of the run
         return Course(
             times=np.append(seen.t / b2.second, shown * duration),

@@ -277,11 +277,11 @@ class Kesten:
         """What the second moment is lost by, 1/s."""
         return 2 / self.tau - self.sigma_m**2
 
-    def mean(self, start: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def mean(self, start: np.ndarray | float, times: np.ndarray) -> np.ndarray:
         """E[w(t)] = w_0 e^(-t / tau), `start` and `times` (s) broadcast together."""
         return start * np.exp(-np.asarray(times, dtype=float) / self.tau)
 
-    def variance(self, start: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def variance(self, start: np.ndarray | float, times: np.ndarray) -> np.ndarray:
         """Var[w(t)] from a known start, with a = 2 / tau - sigma_m^2:
 
             w_0^2 (e^(-a t) - e^(-2 t / tau)) + sigma_a^2 (1 - e^(-a t)) / a
@@ -301,9 +301,11 @@ class Kesten:
     def step(self, rng: np.random.Generator, weights: np.ndarray, interval: float) -> np.ndarray:
         """Weights after an interval, between presentations: w <- a w + b.
 
-        a is log-normal, exactly what the equation makes of a weight without sigma_a; b is a
-        Gaussian of the variance that sigma_a adds. So mean, variance and correlations over time
-        are exact for any interval, and E[a^mu] = 1: the tail too is that of the equation.
+        a is log-normal, exactly what the equation makes of a weight without sigma_a, and E[a^mu]
+        = 1, so the tail's exponent is the equation's. b is Gaussian given a, its variance that
+        which sigma_a adds on average, in proportion to 1 + a^2: noise of the interval's end is
+        kept, noise of its start has shared the fate of the weight. Mean, variance and correlations
+        over time are exact for any interval, the whole law in the limit of short ones.
 
         Args:
             rng: the source of random numbers.
@@ -320,8 +322,10 @@ class Kesten:
         weights = np.asarray(weights, dtype=float)
         drift = -(1 / self.tau + self.sigma_m**2 / 2) * interval
         shaken = self.sigma_m * np.sqrt(interval) * rng.standard_normal(weights.shape)
-        added = np.sqrt(self._added(np.asarray(interval))) * rng.standard_normal(weights.shape)
-        return np.exp(drift + shaken) * weights + added
+        a = np.exp(drift + shaken)
+        share = (1 + a**2) / (1 + np.exp(-self._loss * interval))
+        added = np.sqrt(self._added(np.asarray(interval)) * share)
+        return a * weights + added * rng.standard_normal(weights.shape)
 
     def synapse(self) -> PlasticSynapse:
         """The equation in Brian2, by Heun's method.

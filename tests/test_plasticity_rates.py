@@ -6,6 +6,7 @@ from tolerances import TOLERANCES, assert_close, assert_expected, relative_error
 
 from fwbio import FwbioError
 from fwbio.models.plasticity_rates import BCM, Covariance, DendriticError, Oja, simulate
+from fwbio.models.protocols_rates import bcm, covariance, dendritic_error, oja
 
 STEP = {"duration": 0.1, "dt": 0.1}
 
@@ -278,3 +279,24 @@ def test_nothing_global_is_left_changed():
     target, step = brian2.prefs.codegen.target, brian2.defaultclock.dt
     simulate(Oja(), np.ones((2, 1, 1)), np.ones((1, 1)), **STEP)
     assert (brian2.prefs.codegen.target, brian2.defaultclock.dt) == (target, step)
+
+
+@pytest.mark.parametrize("protocol", [covariance, oja, dendritic_error])
+def test_protocols_lie_on_their_closed_forms(protocol, seed):
+    record = protocol(seed=seed)
+    assert record.attrs["seed"] == seed
+    assert {"title", "claim", "source"} <= set(record.attrs)
+    for name in ("change", "potential", "weight"):
+        if name in record:
+            assert_close(record[name], record[f"{name}_expected"], "protocol's steps")
+    if "drift" in record:
+        away = np.abs(record.drift - record.drift_expected) / record.drift_se
+        assert away.max() <= TOLERANCES["several means"].value
+
+
+def test_the_bcm_protocol_ends_selective(seed):
+    record = bcm(seed=seed)
+    assert_close(record.change, record.change_expected, "float64")
+    for name in ("response", "selectivity"):
+        end, expected = (record[of].isel(time=-1) for of in (name, f"{name}_expected"))
+        assert_close(end, expected, "threshold's fluctuations")

@@ -6,6 +6,7 @@ import pytest
 from tolerances import TOLERANCES, assert_close, assert_expected
 
 from fwbio import FwbioError
+from fwbio.models.protocols_turnover import tsodyks_markram
 from fwbio.models.short_term import PRESETS, ShortTerm
 from fwbio.models.simulation import engine
 from fwbio.models.synapse import PlasticSynapse
@@ -189,3 +190,16 @@ def test_unknown_presets_and_unsorted_spikes_are_refused():
         ShortTerm.preset("depresing")
     with pytest.raises(FwbioError, match="spikes go back in time; sort them"):
         ShortTerm.preset("mongillo").train([0.2, 0.1])
+
+
+def test_the_protocol_lies_on_its_closed_forms(seed):
+    record = tsodyks_markram(seed=seed)
+    rates = record.rate.values
+    assert_close(record.train, record.train_expected, "float64")
+    assert_close(record.pair, record.pair_expected, "float64")
+    for k, preset in enumerate(PRESETS):
+        model = ShortTerm.preset(preset)
+        assert_close(record.steady[k], model.steady(rates)["release"], "steady train")
+        exact = np.array([model.poisson(rate)["release"] for rate in rates])
+        away = np.abs(record.poisson[k] - exact) / record.poisson_se[k]
+        assert away.max() <= TOLERANCES["several means"].value

@@ -8,6 +8,7 @@ from tolerances import TOLERANCES, assert_close, assert_expected
 
 from fwbio import FwbioError
 from fwbio.data import constants
+from fwbio.models.protocols_turnover import turnover
 from fwbio.models.simulation import engine
 from fwbio.models.turnover_laws import (
     PRESETS,
@@ -24,7 +25,7 @@ from fwbio.models.turnover_laws import (
 
 DAY = 86400.0
 EDGES = ("low", "high")
-KESTEN = Kesten(tau=1.0, sigma_m=0.8, sigma_a=0.3)
+KESTEN = Kesten(tau=1.0, sigma_m=0.6, sigma_a=0.3)
 
 
 def run(synapse, start, duration, dt, seed, **variables):
@@ -164,7 +165,7 @@ def test_mistaken_rates_are_told(rng):
 def test_kesten_moments_in_the_engine_are_ito_s(seed):
     """Stratonovich's reading of the same text would have the mean e^(+sigma^2 t / 2) higher."""
     start = np.full(20_000, 1.5)
-    weights = run(KESTEN.synapse(), start, 1.0, 5e-3, seed)
+    weights = run(KESTEN.synapse(), start, 1.0, 2.5e-3, seed)
     assert_expected(weights, float(KESTEN.mean(1.5, 1.0)))
     assert_expected((weights - weights.mean()) ** 2, float(KESTEN.variance(1.5, 1.0)))
 
@@ -244,3 +245,15 @@ def test_mistakes_are_told(rng):
         Kesten(tau=1.0, sigma_m=-1.0)
     with pytest.raises(FwbioError, match=r"-1.0 s is no time; give 0 s or more"):
         KESTEN.step(rng, np.ones(2), -1.0)
+
+
+def test_the_protocol_lies_on_its_closed_forms(seed):
+    record = turnover(seed=seed)
+    assert_close(record.left, record.left_expected, "float64")
+    assert_close(record.population[0], record.population_expected[0], "float64")
+    spread = record.isel(rates=[1, 2], day=[0, 10, -1], time=[1, 5, 15])
+    for name in ("population", "variance"):
+        away = np.abs(spread[name] - spread[f"{name}_expected"]) / spread[f"{name}_se"]
+        assert away.max() <= TOLERANCES["several means"].value
+    common = record.isel(magnitude=slice(0, 8))
+    assert_close(common.larger, common.larger_expected, "shares")
