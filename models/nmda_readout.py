@@ -10,8 +10,9 @@ by the share s. Output cells j and their interneurons sum open receptors:
 so a hidden cell excites all its targets (Dale's law): a positive weight is an NMDA conductance on
 the output cell, a negative one an NMDA conductance on that cell's interneuron, which fires at a
 rate equal to its drive and inhibits through GABA receptors. Receptors saturate in the presynaptic
-variable s, as in Wang 2002, here at once at a spike; the rise follows it, where it is linear. So
-the mean over Poisson spikes obeys the same equations with the rate in place of spikes,
+variable s, as in Wang 2002, but at once at a spike, and the rise follows where it is linear: s is
+below that of Wang's gate by up to tau_rise / (2 tau_decay), a hundredth. In exchange the mean over
+Poisson spikes obeys the same equations, with the rate in place of spikes,
 
     ds/dt = -s / tau_decay + a rate (1 - s),   s(infinity) = x / (1 + x),   x = a rate tau_decay
 

@@ -34,6 +34,11 @@ IMPOSED = (
     "rates of interneurons: equal to their NMDA drives",
     "when keys, values and queries are silent",
 )
+APPROXIMATE = (
+    "receptors open at once at a spike; the rise follows",
+    "driving forces held at rest, without the magnesium block",
+    "rates of finitely many cells, where they spike",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,6 +103,7 @@ class SynapticProgrammer:
                 "seed": self.seed,
                 "simulated": list(SIMULATED),
                 "imposed": list(IMPOSED),
+                "approximate": list(APPROXIMATE),
             },
         )
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 from tolerances import TOLERANCES, assert_close, assert_expected
 
 from fwbio import RULES, FwbioError, reference
@@ -57,6 +58,42 @@ def test_the_open_share_is_that_of_the_mean_equation(rng):
     x = model.opening * rate * model.tau_nmda_decay
     limit = 2 * chances[0] - chances[1]  # of dt to 0, the first order taken off
     assert_close(limit, x / (1 + x), "convergence")
+
+
+def closed_share(rate, rise, decay, alpha):
+    """The mean share of closed receptors of Wang's gate under Poisson spikes.
+
+    By 1 - s = integral of exp(-t / decay - alpha integral of x over the last t) dt / decay, and
+    Campbell's theorem for the mean of exp(- alpha integral of x), x = sum of exp(-age / rise).
+    """
+    strength = alpha * rise
+
+    def spared(t):
+        within = quad(
+            lambda age: -np.expm1(strength * np.expm1(-age / rise)),
+            0,
+            t,
+            points=[min(10 * rise, t / 2)],
+        )[0]
+        left = -strength * np.expm1(-t / rise)
+        before = rise * quad(lambda z: -np.expm1(-left * z) / z, 0, 1)[0]
+        return np.exp(-t / decay - rate * (within + before)) / decay
+
+    return quad(spared, 0, 30 * decay, points=[rise, 10 * rise], limit=200)[0]
+
+
+@pytest.mark.parametrize("rate", [5.0, 100.0])
+def test_receptors_that_open_at_once_are_wang_s_to_first_order_in_the_rise(rate):
+    wang, rises = NmdaReadout(), np.array([2e-3, 4e-4, 2e-4, 1e-4])
+    missing = []
+    for rise in rises:
+        alpha = wang.alpha_nmda * wang.tau_nmda_rise / rise
+        model = NmdaReadout(dt=1e-8, tau_nmda_rise=rise, alpha_nmda=alpha)
+        expected = 1 - closed_share(rate, rise, model.tau_nmda_decay, alpha)
+        missing.append(1 - float(model.open_share(np.array(rate * model.dt))) / expected)
+    assert 0 < missing[0] < wang.tau_nmda_rise / wang.tau_nmda_decay
+    order = np.polyfit(np.log(rises[1:]), np.log(missing[1:]), 1)[0]
+    assert abs(order - 1) <= TOLERANCES["order"].value
 
 
 def test_rate_cells_shown_for_long_make_the_layer(rng):
