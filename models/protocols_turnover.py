@@ -14,7 +14,7 @@ from fwbio.models.protocols_rates import axis, dataset, standard_error
 from fwbio.models.short_term import PRESETS as SHORT_TERM
 from fwbio.models.short_term import ShortTerm
 from fwbio.models.simulation import engine
-from fwbio.models.turnover_laws import (
+from fwbio.models.turnover import (
     PRESETS,
     SHAPES,
     Kesten,

@@ -10,7 +10,7 @@ from fwbio import FwbioError
 from fwbio.data import constants
 from fwbio.models.protocols_turnover import turnover
 from fwbio.models.simulation import engine
-from fwbio.models.turnover_laws import (
+from fwbio.models.turnover import (
     PRESETS,
     SHAPES,
     Kesten,
