@@ -23,40 +23,40 @@ static inline double fwbio_within(double x, double bound)
 }
 
 // One time step of one column; returns its prediction.
-static double fwbio_advance(
-    int cell, double trace, int rows, int columns, double bound,
+static inline double fwbio_advance(
+    int rows, int columns, int cell, double trace, double bound,
     double* __restrict weights, const double* __restrict rates,
     const double* __restrict drives, const double* __restrict keeps)
 {
-    const size_t first = (size_t)(cell / columns) * rows;
-    double* __restrict w = weights + (size_t)cell * rows;
+    const size_t size = rows, first = (size_t)(cell / columns) * size;
+    double* __restrict w = weights + (size_t)cell * size;
     const double* __restrict rate = rates + first;
     const double* __restrict drive = drives + first;
     const double* __restrict keep = keeps + first;
     enum { LANES = 16 };  // independent sums, so that additions need not wait for each other
     double sums[LANES] = {0};
-    int i = 0;
-    for (; i + LANES <= rows; i += LANES)
-        for (int lane = 0; lane < LANES; lane++)
+    size_t i = 0;  // an int that may wrap (Python's -fwrapv) would take twice the time
+    for (; i + LANES <= size; i += LANES)
+        for (size_t lane = 0; lane < LANES; lane++)
             sums[lane] += rate[i + lane] * w[i + lane];
     double prediction = 0;
-    for (; i < rows; i++)
+    for (; i < size; i++)
         prediction += rate[i] * w[i];
-    for (int lane = 0; lane < LANES; lane++)
+    for (size_t lane = 0; lane < LANES; lane++)
         prediction += sums[lane];
     const double error = trace - prediction;
     if (std::isinf(bound))
-        for (int k = 0; k < rows; k++)
-            w[k] = keep[k] * w[k] + drive[k] * error;
+        for (i = 0; i < size; i++)
+            w[i] = keep[i] * w[i] + drive[i] * error;
     else
-        for (int k = 0; k < rows; k++)
-            w[k] = fwbio_within(keep[k] * w[k] + drive[k] * error, bound);
+        for (i = 0; i < size; i++)
+            w[i] = fwbio_within(keep[i] * w[i] + drive[i] * error, bound);
     return prediction;
 }
 
 // What the end of a phase does; returns the next phase.
 static int fwbio_leave(
-    int phase, int next, int cells, int synapses, double bound, double quantum,
+    int cells, int synapses, int phase, int next, double bound, double quantum,
     double* weights, const double* predictions,
     const int32_t* turns, const int32_t* rounds, const int32_t* reads, const int32_t* keeps,
     const double* factors, const double* shifts, const double* chances,
@@ -85,21 +85,8 @@ static int fwbio_leave(
     return next;
 }
 """
-_ADVANCE = (
-    ("int", "cell"),
-    ("double", "trace"),
-    ("int", "rows"),
-    ("int", "columns"),
-    ("double", "bound"),
-)
-_LEAVE = (
-    ("int", "phase"),
-    ("int", "next"),
-    ("int", "cells"),
-    ("int", "synapses"),
-    ("double", "bound"),
-    ("double", "quantum"),
-)
+_ADVANCE = (("int", "cell"), ("double", "trace"), ("double", "bound"))
+_LEAVE = (("int", "phase"), ("int", "next"), ("double", "bound"), ("double", "quantum"))
 ADVANCE_ARRAYS = ("weights", "rate", "drive", "keep")
 LEAVE_ARRAYS = (
     *("weights", "prediction"),
@@ -109,32 +96,46 @@ LEAVE_ARRAYS = (
 _WHOLE = frozenset({"turns", "rounds", "reads", "keeps"})
 
 
-def functions(arrays: Mapping[str, ArrayVariable]) -> dict[str, b2.Function]:
+def functions(
+    shape: tuple[int, int, int], arrays: Mapping[str, ArrayVariable]
+) -> dict[str, b2.Function]:
     """`advance` and `leave`, as Brian2's code calls them.
 
     Args:
+        shape: of the network: trials, rows, columns. A standalone program holds it in its code.
         arrays: the variables that they read and write, by the names of `LEAVE_ARRAYS` and
             `ADVANCE_ARRAYS`.
     """
+    n, rows, columns = shape
     return {
-        "advance": _function("advance", _ADVANCE, "double", ADVANCE_ARRAYS, arrays, _advance),
-        "leave": _function("leave", _LEAVE, "int", LEAVE_ARRAYS, arrays, _leave),
+        "advance": _function(
+            ("double", "advance"), _ADVANCE, (rows, columns), ADVANCE_ARRAYS, arrays, _advance
+        ),
+        "leave": _function(
+            ("int", "leave"),
+            _LEAVE,
+            (n * columns, n * columns * rows),
+            LEAVE_ARRAYS,
+            arrays,
+            _leave,
+        ),
     }
 
 
 def _function(
-    name: str,
+    named: tuple[str, str],
     arguments: Sequence[tuple[str, str]],
-    returns: str,
+    sizes: tuple[int, int],
     used: Sequence[str],
     arrays: Mapping[str, ArrayVariable],
     plain: Callable[..., np.ndarray],
 ) -> b2.Function:
+    returns, name = named
     device = b2.get_device()
     kinds = {"int": "integer", "double": "float"}
 
     def by_numpy(*given: np.ndarray) -> np.ndarray:
-        return plain(*given, *(arrays[each].get_value() for each in used))
+        return plain(*sizes, *given, *(arrays[each].get_value() for each in used))
 
     made = b2.Function(
         by_numpy,
@@ -151,7 +152,8 @@ def _function(
         made.implementations.add_implementation(
             "cython",
             _cython(name, returns, declared, passed, used),
-            namespace={f"_{each}": arrays[each].get_value() for each in used},
+            namespace={f"_{each}": arrays[each].get_value() for each in used}
+            | {f"_{name}_sizes": np.array(sizes, np.int32)},
         )
         return made
     pointers = ", ".join(f"brian::{device.get_array_name(arrays[each])}" for each in used)
@@ -159,34 +161,35 @@ def _function(
     made.implementations.add_implementation(
         "cpp",
         f"{guarded}\nstatic inline {returns} {name}({declared})\n"
-        f"{{\n    return fwbio_{name}({passed}, {pointers});\n}}\n",
+        f"{{\n    return fwbio_{name}({sizes[0]}, {sizes[1]}, {passed}, {pointers});\n}}\n",
     )
     return made
 
 
 def _cython(name: str, returns: str, declared: str, passed: str, used: Sequence[str]) -> str:
     pointers = ", ".join(f"_namespace_{each}" for each in used)
+    sizes = f"_namespace_{name}_sizes[0], _namespace_{name}_sizes[1]"
     types = ", ".join("const int32_t*" if each in _WHOLE else "double*" for each in used)
     return (
         f'cdef extern from *:\n    """\n{_INCLUDES}{_CPP}\n    """\n'
-        f"    {returns} fwbio_{name}({declared}, {types}) nogil\n"
+        f"    {returns} fwbio_{name}(int, int, {declared}, {types}) nogil\n"
         f"cdef {returns} {name}({declared}) noexcept:\n"
-        f"    return fwbio_{name}({passed}, {pointers})\n"
+        f"    return fwbio_{name}({sizes}, {passed}, {pointers})\n"
     )
 
 
 def _advance(
-    cell: np.ndarray,
-    trace: np.ndarray,
     rows: int,
     columns: int,
+    cell: np.ndarray,
+    trace: np.ndarray,
     bound: float,
     weights: np.ndarray,
     rate: np.ndarray,
     drive: np.ndarray,
     keep: np.ndarray,
 ) -> np.ndarray:
-    w = weights.reshape(-1, int(columns), int(rows))
+    w = weights.reshape(-1, columns, rows)
     rate, drive, keep = (x.reshape(len(w), 1, -1) for x in (rate, drive, keep))
     prediction = (w * rate).sum(-1)
     error = np.reshape(trace, prediction.shape) - prediction
@@ -198,10 +201,10 @@ def _advance(
 
 
 def _leave(
-    phase: np.ndarray,
-    following: np.ndarray,
     cells: int,
     synapses: int,
+    phase: np.ndarray,
+    following: np.ndarray,
     bound: float,
     quantum: float,
     weights: np.ndarray,
@@ -219,7 +222,6 @@ def _leave(
     now = int(np.ravel(phase)[0])
     if now == int(np.ravel(following)[0]):
         return following
-    cells, synapses = int(np.ravel(cells)[0]), int(np.ravel(synapses)[0])
     if (at := turns[now]) >= 0:
         weights *= factor.reshape(-1, synapses)[at]
         weights += shift.reshape(-1, synapses)[at]

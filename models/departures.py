@@ -5,13 +5,8 @@ turnover does at random in a gap is put into one factor and one shift at its end
 
     w <- F w + S,   F = exp(-(lambda_ij - lambda_i) T) G,   lambda_ij = lambda_i g_ij
 
-g gamma-distributed with mean 1 and the variation `turnover_cv`, the same at every gap; G and S the
-solution of Kesten's dw = -lambda_ij w dt + m w dB + a dB' over a gap of length T,
-
-    G = exp(m B_T - m^2 T / 2),   var S = a^2 (e^(cT) - 1) / c,   c = m^2 - 2 lambda_ij
-
-G is exact, S normal with the exact variance. The mean weight decays by the gamma distribution's
-Laplace transform (1 + cv^2 lambda T)^(-1 / cv^2). Kesten 1973, 10.1007/BF02392040 (recalled).
+g and the solution of Kesten's dw = -lambda_ij w dt + m w dB + a dB' over a gap of length T,
+w e^(-lambda_ij T) G + S, as `fwbio.models.conductances` draws them; g is the same at every gap.
 """
 
 from collections.abc import Iterator
@@ -20,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from fwbio.errors import FwbioError
+from fwbio.models import conductances
 from fwbio.models.presentations import Plan
 
 
@@ -69,7 +65,7 @@ def saturated(course: Plan, ceiling: float) -> tuple[np.ndarray, ...]:
 
 def drawn(
     model: Departing,
-    turnover: np.ndarray,
+    rates: np.ndarray,
     rounded: tuple[int, int, int, int],
     *,
     columns: int,
@@ -80,7 +76,7 @@ def drawn(
 
     Args:
         model: parameters.
-        turnover: rates at the gaps in which weights turn over at random, 1/s, (n, gap, row).
+        rates: turnover at the gaps in which weights turn over at random, 1/s, (n, gap, row).
         rounded: shape of `chance`, (write, n, column, row).
         columns: how many there are.
         scale: what a weight of 1 in the model's units is in the code's.
@@ -89,27 +85,22 @@ def drawn(
     uneven, noise, additive, whole = map(
         np.random.default_rng, np.random.SeedSequence(seed).spawn(4)
     )
-    n, gaps, rows = turnover.shape
+    n, gaps, rows = rates.shape
     shape = (gaps, n, columns, rows)
-    mean = np.moveaxis(turnover, 1, 0)[:, :, None, :]
-    rate, cv = mean, model.turnover_cv
-    if cv:
-        rate = mean * uneven.gamma(cv**-2, cv**2, shape[1:])
-    factor = np.broadcast_to(np.exp(-(rate - mean) * model.gap), shape)
-    shift = np.zeros(shape)
-    if m := model.noise_multiplicative:
-        spread = m * np.sqrt(model.gap)
-        factor = factor * np.exp(spread * noise.standard_normal(shape) - spread**2 / 2)
-    if a := model.noise_additive * scale:
-        variance = a**2 * model.gap * _growth((m**2 - 2 * rate) * model.gap)
-        shift = np.sqrt(variance) * additive.standard_normal(shape)
-    return {"factor": factor, "shift": shift, "chance": whole.random(rounded)}
-
-
-def _growth(x: np.ndarray) -> np.ndarray:
-    """(e^x - 1) / x, 1 at 0."""
-    small = np.abs(x) < 1e-12
-    return np.where(small, 1.0, np.expm1(x) / np.where(small, 1.0, x))
+    mean = np.moveaxis(rates, 1, 0)[:, :, None, :]
+    rate = mean
+    if model.turnover_cv:
+        rate = mean * conductances.spread(model.turnover_cv, shape[1:], uneven)
+    m, a = model.noise_multiplicative, model.noise_additive * scale
+    return {
+        "factor": conductances.fluctuated(
+            np.ones(shape), rate - mean, model.gap, multiplicative=m, additive=0.0, rng=noise
+        ),
+        "shift": conductances.fluctuated(
+            np.zeros(shape), rate, model.gap, multiplicative=m, additive=a, rng=additive
+        ),
+        "chance": whole.random(rounded),
+    }
 
 
 def require_within(initial: np.ndarray, bound: float) -> None:

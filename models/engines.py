@@ -21,13 +21,13 @@ STANDALONE = "cpp_standalone"
 ENGINES = (*simulation.ENGINES, STANDALONE)
 
 _ADVANCE = """
-prediction = advance(i, s, rows, columns, bound)
+prediction = advance(i, s, bound)
 s = teach + (s - teach) * remains
 """
 _NOW = "(int(phase_of(t)) + 0.5) * second"
 _ENTER_ROWS = "\n".join(f"{name} = {name}_of({_NOW}, i)" for name in ("rate", "drive", "keep"))
 _ENTER_COLUMNS = f"teach = teach_of({_NOW}, i)"
-_LEAVE = "phase = leave(phase, int(phase_of(t)), cells, synapses, bound, quantum)"
+_LEAVE = "phase = leave(phase, int(phase_of(t)), bound, quantum)"
 
 
 def run(
@@ -173,13 +173,12 @@ def _network(plan: Schedule, inputs: dict[str, np.ndarray]) -> _Network:
     )
     post = b2.NeuronGroup(
         cells,
-        "s : 1\nteach : 1\nprediction : 1\nbound : 1 (shared)\nremains : 1 (shared)\n"
-        "rows : integer (shared)\ncolumns : integer (shared)",
+        "s : 1\nteach : 1\nprediction : 1\nbound : 1 (shared)\nremains : 1 (shared)",
         name="rate_columns",
     )
     conductor = b2.NeuronGroup(
         1,
-        "phase : integer\nbound : 1\nquantum : 1\ncells : integer\nsynapses : integer",
+        "phase : integer\nbound : 1\nquantum : 1",
         name="conductor",
     )
     stored = {
@@ -205,20 +204,23 @@ def _network(plan: Schedule, inputs: dict[str, np.ndarray]) -> _Network:
         for name in group.equations.names
     }
     called = dense_code.functions(
+        plan.shape,
         {name.split(".")[1]: variable for name, variable in variables.items()}
         | {"weights": weights.variables["w"]}
         | {name: stored[name].variables["value"] for name in ("factor", "shift", "chance")}
         | {x: stored[f"outcome_{x}"].variables["value"] for x in ("readouts",)}
-        | {"snapshots": stored["outcome_weights"].variables["value"]}
+        | {"snapshots": stored["outcome_weights"].variables["value"]},
     )
-    post.rows, post.columns = rows, columns
-    conductor.cells, conductor.synapses = cells, synapses
     post.namespace.update(entering | called)
     conductor.namespace.update(entering | called)
     conductor.run_regularly(_LEAVE, clock=ticks, when="start", order=-2, name="leave_phase")
     pre.run_regularly(_ENTER_ROWS, clock=ticks, when="start", order=-1, name="enter_rows")
     post.run_regularly(_ENTER_COLUMNS, clock=ticks, when="start", order=-1, name="enter_columns")
     post.run_regularly(_ADVANCE, when="groups", order=0, name="advance_columns")
+    for held in (*stored.values(), weights, agenda):
+        held.active = False
+    for group in (pre, post, conductor):
+        group.state_updater.active = False  # it has no differential equation to step
     return _Network(
         objects=b2.Network(*groups),
         variables=variables,

@@ -124,16 +124,7 @@ def run(
     Warns:
         RecordingWarning: what is recorded or drawn takes more than `record_bound` bytes.
     """
-    timing = Timing(
-        gap=model.gap,
-        write=model.write,
-        pause=0.0,
-        settle=0.0,
-        read=model.read,
-        tau_nmda=model.tau_nmda_decay,
-        theta_d=0.0,
-    )
-    course = plan(form, timing, erase_limit=model.erase_limit, where="rate")
+    course = planned(form, model)
     n, rows, columns = initial.shape
     steps = form.query.shape[1]
     drawn = np.zeros((n, steps, columns))
@@ -172,6 +163,28 @@ def run(
         run_s=run_s,
         compile_s=compile_s,
     )
+
+
+def planned(form: NormalForm, model: RateModel) -> Plan:
+    """The presentations that carry out a program.
+
+    Args:
+        form: (n, time, channel), n trials.
+        model: parameters.
+
+    Raises:
+        FwbioError: as `fwbio.models.presentations.plan` says.
+    """
+    timing = Timing(
+        gap=model.gap,
+        write=model.write,
+        pause=0.0,
+        settle=0.0,
+        read=model.read,
+        tau_nmda=model.tau_nmda_decay,
+        theta_d=0.0,
+    )
+    return plan(form, timing, erase_limit=model.erase_limit, where="rate")
 
 
 def schedule(

@@ -1,0 +1,362 @@
+"""The benchmark of the synaptic models: seconds of a time step beside the fastest script by hand.
+
+Each row is a network, run by this package and by Brian2 scripts of the same equations in turns, so
+that a busy minute hits all of them. Compiling is told apart. A speed is shown only of what is
+right: the weights at the end are first compared with a plain loop's.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from tqdm import tqdm
+
+from fwbio import __version__
+from fwbio.analyses import bench_synapses_peers as peers
+from fwbio.analyses.bench import machine
+from fwbio.errors import FwbioError, unknown_name
+from fwbio.files import written_aside
+
+SCHEMA = 1
+DATA, TABLE = "synapses.json", "synapses.csv"
+ROWS = ("rate 100", "rate 500", "spiking")
+TURNS = 15
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One run.
+
+    Args:
+        weights: at its end, any shape.
+        seconds: that all of its time steps took.
+        compile_s: seconds before them.
+        events: synaptic events, where spikes drive the synapses.
+    """
+
+    weights: np.ndarray
+    seconds: float
+    compile_s: float
+    events: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """What is measured.
+
+    Args:
+        name: of the implementation.
+        engine: Brian2's.
+        ours: whether it is this package's.
+        run: one run; the first may compile.
+    """
+
+    name: str
+    engine: str
+    ours: bool
+    run: Callable[[], Sample]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A network.
+
+    Args:
+        name: of the row.
+        pre, post: key and value channels.
+        steps: time steps of a run.
+        expected: the right weights.
+        error: how far weights are from them.
+        gate: the largest such error with which a speed is shown.
+        target: how many times the best peer's time this package may take, where both run by the
+            same engine.
+        contenders: what is measured.
+    """
+
+    name: str
+    pre: int
+    post: int
+    steps: int
+    expected: np.ndarray
+    error: Callable[[np.ndarray, np.ndarray], float]
+    gate: float
+    target: float
+    contenders: Sequence[Contender]
+
+
+def synapses(
+    *,
+    rows: Sequence[str] = ROWS,
+    turns: int = TURNS,
+    seed: int = 0,
+    quick: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Measure the synaptic models and their peers.
+
+    Args:
+        rows: which of `ROWS`.
+        turns: how often each contender runs.
+        seed: of the programs and of what is random in them.
+        quick: whether sizes are cut so far that only the benchmark itself is tested.
+        progress: whether to show a bar, on standard error.
+
+    Returns:
+        What `synapses.json` holds: `schema`, `fwbio`, `machine`, `settings` and `results`, times
+        in seconds.
+
+    Raises:
+        FwbioError: there is no such row, or no turn.
+    """
+    for row in rows:
+        if row not in ROWS:
+            raise unknown_name(row, ROWS, kind="row", where="rows")
+    if turns < 1 or seed < 0:
+        raise FwbioError(
+            f"{turns} turns of seed {seed} can't be run",
+            where="bench synapses",
+            mend="give at least one turn, and a seed from 0 up",
+        )
+    results: list[Entry] = []
+    for name in tqdm(rows, desc="rows", unit="row", disable=not progress):
+        results += measure(_row(name, seed, quick=quick), turns, progress=progress)
+    import brian2
+
+    described = machine(1) | {"brian2": brian2.__version__, "numpy": np.__version__}
+    settings = {"rows": list(rows), "turns": turns, "seed": seed, "quick": quick}
+    return {
+        "schema": SCHEMA,
+        "fwbio": __version__,
+        "machine": described,
+        "settings": settings,
+        "results": results,
+    }
+
+
+def measure(row: Row, turns: int, *, progress: bool = False) -> list[Entry]:
+    """The entries of a row, one a contender.
+
+    Args:
+        row: what to run.
+        turns: how often each runs; the first run, which may compile, is not timed.
+        progress: whether to show a bar.
+    """
+    entries, running = [], []
+    for one in row.contenders:
+        entry, sample = _attempt(row, one)
+        entries.append(entry)
+        if sample is not None:
+            running.append((entry, one, list[Sample]()))
+    for _ in tqdm(range(turns), desc=row.name, unit="turn", disable=not progress, leave=False):
+        for _, one, samples in running:
+            samples.append(one.run())
+    for entry, _, samples in running:
+        entry |= _times(row, samples)
+    _compare(row, [entry for entry, _, _ in running])
+    return entries
+
+
+def _attempt(row: Row, one: Contender) -> tuple[Entry, Sample | None]:
+    entry: Entry = {
+        "row": row.name,
+        "pre": row.pre,
+        "post": row.post,
+        "steps": row.steps,
+        "implementation": one.name,
+        "engine": one.engine,
+        "ours": one.ours,
+        "status": "not measured",
+        "reason": None,
+        **dict.fromkeys(
+            (
+                *("error", "compile_s", "step_s", "step_s_q1", "step_s_q3", "step_s_min"),
+                *("events_per_s", "best_peer", "ratio", "ratio_of_minima", "target"),
+            )
+        ),
+    }
+    try:
+        sample = one.run()
+        error = row.error(sample.weights, row.expected)
+    except Exception as problem:  # that it fails is a finding, and no reason to lose the others
+        words = " ".join(str(problem).split())
+        return entry | {"reason": f"fails: {type(problem).__name__}: {words[:160]}"}, None
+    entry |= {"error": error if math.isfinite(error) else None, "compile_s": sample.compile_s}
+    if not error <= row.gate:
+        return entry | {"status": "wrong", "reason": f"wrong: error {error:.0e}"}, None
+    return entry | {"status": "measured"}, sample
+
+
+def _times(row: Row, samples: Sequence[Sample]) -> Entry:
+    seconds = np.array([sample.seconds for sample in samples]) / row.steps
+    low, middle, high = np.percentile(seconds, [25, 50, 75])
+    rates = [s.events / s.seconds for s in samples if s.events is not None]
+    return {
+        "step_s": float(middle),
+        "step_s_q1": float(low),
+        "step_s_q3": float(high),
+        "step_s_min": float(seconds.min()),
+        "events_per_s": float(np.median(rates)) if rates else None,
+    }
+
+
+def _compare(row: Row, entries: Iterable[Entry]) -> None:
+    """Name the fastest right peer and how many times its time each of ours takes."""
+    entries = list(entries)
+    rivals = [entry for entry in entries if not entry["ours"]]
+    if not rivals:
+        return
+    best = min(rivals, key=lambda entry: float(entry["step_s"]))
+    for entry in entries:
+        if entry["ours"]:
+            entry["best_peer"] = best["implementation"]
+            entry["ratio"] = entry["step_s"] / best["step_s"]
+            entry["ratio_of_minima"] = entry["step_s_min"] / best["step_s_min"]
+            entry["target"] = row.target if entry["engine"] == best["engine"] else None
+
+
+def _row(name: str, seed: int, *, quick: bool) -> Row:
+    kind, _, size = name.partition(" ")
+    if kind == "rate":
+        return rate_row(name, 8 if quick else int(size), seed, quick=quick)
+    from fwbio.analyses.bench_synapses_spiking import spiking_row
+
+    return spiking_row(name, seed, quick=quick)
+
+
+def rate_row(name: str, size: int, seed: int, *, quick: bool) -> Row:
+    """A dense plastic rate network, the delta rule with decay, of size x size synapses."""
+    from fwbio.models import execute, rate
+    from fwbio.models.engines import STANDALONE
+    from fwbio.normal_form import normal_form
+    from fwbio.program import operands
+
+    given = program(size, steps=1 if quick or size > 200 else 3, seed=seed)
+    model = rate.RateModel(dt=2.5e-3 if quick else rate.RateModel.dt)
+    streams = operands(given).streams
+    form = normal_form(operands(given).rule, streams, xp=np, time_axis=1, writes_per_step=1)
+    plan = rate.schedule(
+        rate.planned(form, model),
+        form,
+        np.zeros((1, size, size)),
+        np.array([], int),
+        model,
+        seed,
+    )
+
+    def ours(engine: str) -> Contender:
+        def run() -> Sample:
+            done = execute(given, "rate", **asdict(model) | {"engine": engine})
+            config = done.attrs["substrate_config"]
+            return Sample(
+                weights=done.weights.values[0, -1],
+                seconds=config["run_s"],
+                compile_s=config["compile_s"],
+            )
+
+        return Contender(name=f"fwbio, {engine}", engine=engine, ours=True, run=run)
+
+    def peer(variant: str) -> Contender:
+        def run() -> Sample:
+            weights, seconds, compile_s = peers.run(variant, plan)
+            return Sample(weights=weights, seconds=seconds, compile_s=compile_s)
+
+        return Contender(name=variant, engine=STANDALONE, ours=False, run=run)
+
+    engines = ("numpy",) if quick else (STANDALONE, "cython")
+    variants = () if quick else tuple(peers.VARIANTS)
+    return Row(
+        name=name,
+        pre=size,
+        post=size,
+        steps=int(plan.steps.sum()),
+        expected=peers.euler(plan),
+        error=relative_error,
+        gate=1e-12,
+        target=1.1,
+        contenders=[*map(ours, engines), *map(peer, variants)],
+    )
+
+
+def program(size: int, *, steps: int, seed: int) -> xr.Dataset:
+    """A random program of the gated delta rule that a passive flow can carry out."""
+    from fwbio.program import make
+
+    rng = np.random.default_rng(seed)
+    key, query = np.abs(rng.standard_normal((2, 1, steps, size)))
+    return make(
+        "gated_delta",
+        key=key / np.linalg.norm(key, axis=-1, keepdims=True),
+        query=query / np.linalg.norm(query, axis=-1, keepdims=True),
+        value=rng.standard_normal((1, steps, size)),
+        beta=rng.uniform(0.1, 0.9, (1, steps)),
+        log_decay=-rng.exponential(0.2, (1, steps)),
+    )
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The largest deviation, in units of the largest expected magnitude; infinite if misshapen."""
+    if actual.shape != expected.shape or not np.isfinite(actual).all():
+        return math.inf
+    return float(np.abs(actual - expected).max() / (np.abs(expected).max() or 1.0))
+
+
+def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write synapses.json and synapses.csv; earlier ones stay until both are ready.
+
+    Args:
+        found: as `synapses` makes it.
+        folder: where they go.
+
+    Raises:
+        FwbioError: the folder can't be written.
+    """
+    contents = {
+        DATA: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False),
+        TABLE: pd.DataFrame(found["results"]).to_csv(index=False),
+    }
+    with ExitStack() as stack:
+        for name, content in contents.items():
+            stack.enter_context(written_aside(folder / name)).write_text(content, encoding="utf-8")
+    return [folder / name for name in contents]
+
+
+def table(found: Mapping[str, Any]) -> Any:
+    """The results for a terminal."""
+    from rich.table import Table
+
+    shown = Table(
+        title="Time of a step: median of turns and quartiles; ratio to the best script by hand,"
+        " of medians and of minima",
+        title_justify="left",
+    )
+    for name in ("row", "implementation"):
+        shown.add_column(name, overflow="fold")
+    for name in ("us", "quartiles", "ratio", "minima", "compile s", "error"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for entry in found["results"]:
+        if entry["status"] != "measured":
+            shown.add_row(entry["row"], f"{entry['implementation']}: {entry['reason']}")
+            continue
+        low, middle, high, ratio, least = (
+            entry[x] for x in ("step_s_q1", "step_s", "step_s_q3", "ratio", "ratio_of_minima")
+        )
+        shown.add_row(
+            entry["row"],
+            entry["implementation"],
+            f"{1e6 * middle:.4g}",
+            f"{1e6 * low:.4g} .. {1e6 * high:.4g}",
+            "–" if ratio is None else f"{ratio:.2f}",
+            "–" if least is None else f"{least:.2f}",
+            f"{entry['compile_s']:.3g}",
+            f"{entry['error']:.0e}",
+            style="bold" if entry["ours"] else None,
+        )
+    return shown
