@@ -73,7 +73,7 @@ def render(tree: xr.DataTree, images: Mapping[str, bytes], drawings: list[Drawin
         rules=[RULES[name] for name in table.rules if name in RULES],
         cells={p: _cells(frame, p, table) for p in table.programmers},
         details={p: _details(frame, p) for p in table.programmers},
-        metrics={name: METRICS[name] for name in SHOWN},
+        metrics={name: METRICS[name] for name in SHOWN if (frame.metric == name).any()},
         notes=[_note(name, table) for name in table.substrates],
         trials=table.trials,
         colours=COLOURS,

@@ -67,6 +67,15 @@ def page(folder):
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
+def test_a_comparison_without_a_newer_metric_is_still_reported(tree, tmp_path):
+    older = tree.copy()
+    table = tree["summary"].to_dataset()
+    older["summary"] = xr.DataTree(table.isel(row=table.metric.values != "program_agreement"))
+    page = Page(outputs.write(older, tmp_path, with_tree=False).read_text(encoding="utf-8"))
+    headings = " ".join(page.text)
+    assert "weight agreement" in headings and "program agreement" not in headings
+
+
 def test_the_files_are_all_there_and_nothing_else(folder):
     assert {path.name for path in folder.iterdir()} == {
         "comparison.nc",
