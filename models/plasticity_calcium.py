@@ -153,7 +153,7 @@ class GraupnerBrunel:
         names = "tau_ca c_pre c_post theta_d theta_p gamma_d gamma_p sigma tau rho_star b potential"
         past = -100 * self.tau_ca * b2.second
         return PlasticSynapse(
-            rule="graupner_brunel",
+            rule="calcium",
             equations=equations,
             on_pre={"pre": _EVENT.format(jump="c_pre")},
             on_post={"post": _EVENT.format(jump="c_post")},

@@ -88,7 +88,7 @@ class PairSTDP:
         """As Brian2 text; event-driven, so exact at any time step."""
         mark = "+= 1" if self.neighbours == "all" else "= 1"
         return PlasticSynapse(
-            rule="pair_stdp",
+            rule="stdp",
             equations="""
             w : 1
             dr1/dt = -r1 / tau_plus : 1 (event-driven)

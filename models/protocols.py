@@ -14,6 +14,30 @@ from types import MappingProxyType
 
 import xarray as xr
 
+from fwbio.models import (
+    protocols_calcium,
+    protocols_rates,
+    protocols_receptors,
+    protocols_timing,
+    protocols_turnover,
+)
+
 Protocol = Callable[..., xr.Dataset]
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({})
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {
+        "receptor_kinetics": protocols_receptors.receptor_kinetics,
+        "magnesium_block": protocols_receptors.magnesium_block,
+        "stdp": protocols_timing.stdp,
+        "triplet_stdp": protocols_timing.triplet_stdp,
+        "clopath": protocols_timing.clopath,
+        "graupner_brunel": protocols_calcium.graupner_brunel,
+        "shouval": protocols_calcium.shouval,
+        "bcm": protocols_rates.bcm,
+        "covariance": protocols_rates.covariance,
+        "oja": protocols_rates.oja,
+        "dendritic_error": protocols_rates.dendritic_error,
+        "tsodyks_markram": protocols_turnover.tsodyks_markram,
+        "turnover": protocols_turnover.turnover,
+    }
+)

@@ -67,7 +67,7 @@ class ShortTerm:
 
         What a spike does with it, such as `g_post += w * release`, is for the caller to append.
         """
-        fixed = PlasticSynapse(rule="short_term", equations="w : 1")
+        fixed = PlasticSynapse(rule="tsodyks_markram", equations="w : 1")
         return self.transmit(fixed)
 
     def transmit(self, synapse: PlasticSynapse, pathway: str = "pre") -> PlasticSynapse:

@@ -201,10 +201,11 @@ def _model(substrate: str) -> tuple[type, Callable[..., Run]]:
     return spiking.SpikingModel, spiking.run
 
 
-def _gated() -> tuple[type, Callable[..., Run]]:
-    from fwbio.models import rate_gated
+def _local(plasticity: str) -> tuple[type, Callable[..., Run]]:
+    from fwbio.models import rate_local
 
-    return rate_gated.GatedModel, rate_gated.run
+    equations = getattr(rate_local, plasticity)
+    return rate_local.LocalModel, partial(rate_local.run, plasticity=equations)
 
 
 def _volleys(plasticity: str) -> tuple[type, Callable[..., Run]]:
@@ -215,7 +216,9 @@ def _volleys(plasticity: str) -> tuple[type, Callable[..., Run]]:
 
 # What runs a kind of plasticity by equations of its own, in place of a planned normal form.
 _OWN: Mapping[tuple[str, str], Callable[[], tuple[type, Callable[..., Run]]]] = {
-    ("thresholded", "rate"): _gated,
+    ("thresholded", "rate"): partial(_local, "thresholded"),
+    ("dendritic", "rate"): partial(_local, "dendritic"),
+    ("calcium_control", "rate"): partial(_local, "calcium_control"),
     ("pairs", "spiking"): partial(_volleys, "pairs"),
     ("triplets", "spiking"): partial(_volleys, "triplets"),
 }

@@ -18,7 +18,7 @@ class PlasticSynapse:
     """A plasticity model of one synapse, its weight `w` dimensionless.
 
     Args:
-        rule: the name of the rule in `fwbio.RULES`.
+        rule: the name in `fwbio.RULES` of the rule that it follows, None where it learns nothing.
         equations: the synapse's variables in Brian2's notation; `w : 1` is one of them.
         on_pre: what a presynaptic spike does, by pathway.
         on_post: what a postsynaptic spike does, by pathway.
@@ -30,7 +30,7 @@ class PlasticSynapse:
         method: Brian2's integrator of the equations, by name; None where they are event-driven.
     """
 
-    rule: str
+    rule: str | None
     equations: str
     on_pre: Mapping[str, str] = field(default_factory=_nothing)
     on_post: Mapping[str, str] = field(default_factory=_nothing)

@@ -142,7 +142,7 @@ class Turnover:
     def synapse(self) -> PlasticSynapse:
         """The decay in Brian2, exact; rates of `heterogeneous_rates` times tau are paces."""
         return PlasticSynapse(
-            rule="turnover",
+            rule=None,
             equations="dw/dt = -pace * w / tau : 1 (clock-driven)\npace : 1 (constant)",
             namespace={"tau": self.tau * b2.second},
             initial={"pace": 1.0},
@@ -334,7 +334,7 @@ class Kesten:
         beside Ito's. Steps must be well below tau.
         """
         return PlasticSynapse(
-            rule="turnover",
+            rule=None,
             equations="dw/dt = -w * (1 / tau + sigma_m**2 / 2)"
             " + sigma_m * w * xi_m + sigma_a * xi_a : 1 (clock-driven)",
             namespace={

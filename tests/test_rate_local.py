@@ -1,4 +1,4 @@
-"""The thresholded delta rule on rate synapses, beside its twins in the reference and the kernel."""
+"""Rules not linear in their weights on rate synapses, beside the reference and the kernel."""
 
 import numpy as np
 import pytest
@@ -93,3 +93,22 @@ def test_negative_rates_are_told(rng):
     made = gated(rng)
     with pytest.raises(FwbioError, match=r"the key reaches .* rates can't be negative"):
         models.execute(made.assign(key=-made.key), "rate", engine="numpy")
+
+
+def test_a_dendrite_that_is_followed_is_the_rule_for_small_steps(rng):
+    """The rule's one step and the flow part at second order in beta."""
+    made = random_program("dendritic_error", rng, nonnegative=True, trials=1, steps=1)
+    errors = []
+    for beta in (0.08, 0.04, 0.02):
+        weak = made.assign(beta=0 * made.beta + beta)
+        flow = models.execute(weak, "rate", engine="numpy", dt=0.1e-3).weights.values
+        errors.append(np.abs(flow - reference.execute(weak).weights.values).max())
+    slope = np.polyfit(np.log([0.08, 0.04, 0.02]), np.log(errors), 1)[0]
+    assert slope == pytest.approx(2, abs=0.1)
+
+
+def test_calcium_that_is_held_moves_weights_as_the_rule_says(rng):
+    made = random_program("shouval", rng, trials=2, nonnegative=True)
+    expected = reference.execute(made, weights="all")
+    run = models.execute(made, "rate", engine="numpy", dt=1e-3, weights="all")
+    assert_close(run.weights, expected.weights, "rate")
