@@ -29,6 +29,7 @@ SIMULATED = (
 )
 IMPOSED = (
     "the activities of the hidden layers",
+    "each hidden unit's largest activity in the episode, at which its cells fire at the peak rate",
     "biases of the last layer, as tonic drives",
     "rates of output cells: static functions of their drives at each frame",
     "rates of interneurons: equal to their NMDA drives",
