@@ -207,6 +207,8 @@ def drives(
         )
     n, steps, _ = activity.shape
     found = np.zeros((model.frames, n, steps, len(layer.tonic)))
+    if not layer.weight.any():
+        return found + layer.tonic
     starts = range(0, n, model.trials)
     seeds = np.random.SeedSequence(seed).generate_state(len(starts))
     for start, own in zip(starts, seeds, strict=True):

@@ -180,6 +180,12 @@ def test_negative_weights_reach_their_target_through_its_interneuron():
         assert found == own
 
 
+def test_a_layer_without_synapses_has_its_tonic_drive():
+    layer = Layer(weight=np.zeros((2, 3)), tonic=np.arange(3.0), peak=np.zeros(2))
+    driven = drives(np.zeros((1, 2, 2)), layer, readout())
+    assert_close(driven, np.broadcast_to(np.arange(3.0), (2, 1, 2, 3)), "float64")
+
+
 # The programmer
 
 
