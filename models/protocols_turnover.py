@@ -14,14 +14,8 @@ from fwbio.models.protocols_rates import axis, dataset, standard_error
 from fwbio.models.short_term import PRESETS as SHORT_TERM
 from fwbio.models.short_term import ShortTerm
 from fwbio.models.simulation import engine
-from fwbio.models.turnover import (
-    PRESETS,
-    SHAPES,
-    Kesten,
-    Turnover,
-    heterogeneous_rates,
-    mean_decay,
-)
+from fwbio.models.time_scales import PRESETS
+from fwbio.models.turnover import SHAPES, Kesten, Turnover, heterogeneous_rates, mean_decay
 
 _DAY = 86400.0
 

@@ -10,7 +10,8 @@ import xarray as xr
 
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.models.parameters import check
-from fwbio.normal_form import normal_form, normalised
+from fwbio.models.time_scales import require_scale, time_scale
+from fwbio.normal_form import NormalForm, normal_form, normalised
 from fwbio.program import Operands, operands
 from fwbio.record import Keep, from_run, labelled, snapshot_steps
 from fwbio.rule import Rule, Terms
@@ -112,6 +113,7 @@ def execute(
     weights: Keep = "last",
     seed: int = 0,
     progress: bool = False,
+    process: str | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Run a program on simulated synapses.
@@ -126,6 +128,9 @@ def execute(
         weights: whose steps' weights to keep: "last", "all", or every n-th and the last.
         seed: seed of what is random in the model.
         progress: whether to show a bar.
+        process: what the decay between presentations stands for, a preset of
+            `fwbio.models.time_scales.PRESETS`; it is refused where its time constants, the gap
+            over -log_decay, take longer or shorter.
         **options: fields of `FlowModel`, `RateModel` or `SpikingModel`.
 
     Returns:
@@ -135,7 +140,8 @@ def execute(
 
     Raises:
         FwbioError: the program is not sound, the substrate does not run its rule, negative rates,
-            erasing that no passive flow can do, or an option that the model lacks.
+            erasing that no passive flow can do, a process on the wrong time scale, or an option
+            that the model lacks.
     """
     given = operands(program)
     if reason := unsupported(given.rule, substrate):
@@ -161,7 +167,7 @@ def execute(
     streams = {name: x.reshape(n, *x.shape[-2:]) for name, x in given.streams.items()}
     if own:
         done = run(streams, _initial(given, n, given.post), kept, model, seed, progress)
-        readout, beside = done.readout, ()
+        readout, beside, standing = done.readout, (), _process(None, 0.0, process)
     else:
         form = normal_form(
             given.rule, streams, xp=np, time_axis=1, writes_per_step=given.writes_per_step
@@ -170,6 +176,7 @@ def execute(
         readout = normalised(done.readout, form, np)
         beside = DIVIDED if form.normaliser != "none" else ()
         beside += TRACED if given.rule.terms.traces else ()
+        standing = _process(form, model.gap, process)
     snapshots = done.weights.reshape(*given.shape, *done.weights.shape[1:])
     return from_run(
         program,
@@ -179,7 +186,7 @@ def execute(
         **given.parts(snapshots),
         snapshots=kept,
         leading=given.leading,
-        config=asdict(model) | {"seed": seed} | _seconds(done),
+        config=asdict(model) | {"seed": seed} | standing | _seconds(done),
         exact=done.exact,
         approximate=(*done.approximate, *beside),
         traces={"onset": labelled("onset", done.onset, ("step",)), **done.traces},
@@ -227,6 +234,25 @@ _OWN: Mapping[tuple[str, str], Callable[[], tuple[type, Callable[..., Run]]]] = 
 def _seconds(done: Run) -> dict[str, float]:
     measured = {"run_s": done.run_s, "compile_s": done.compile_s}
     return {name: seconds for name, seconds in measured.items() if seconds is not None}
+
+
+def _process(form: NormalForm | None, gap: float, process: str | None) -> dict[str, Any]:
+    """The time constants of the decay in a program, s, and what they may stand for.
+
+    Raises:
+        FwbioError: they are not on the time scale of the process named, or there are none.
+    """
+    if form is None or form.log_decay is None or not (form.log_decay < 0).any():
+        if process is not None:
+            raise FwbioError("nothing decays in this program", where="process", mend="leave it out")
+        return {}
+    taus = gap / -form.log_decay[form.log_decay < 0]
+    shortest, longest = float(taus.min()), float(taus.max())
+    if process is not None:
+        for tau in (shortest, longest):
+            require_scale(tau, process, where="process")
+    fitting = [scale.process for scale in time_scale(shortest) if scale in time_scale(longest)]
+    return {"tau_turnover": [shortest, longest], "process": process or " or ".join(fitting)}
 
 
 def _initial(given: Operands, n: int, columns: int) -> np.ndarray:

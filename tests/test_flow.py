@@ -115,3 +115,19 @@ def test_bad_options_are_told(rule, options, words, rng):
     program = passive(rule, rng, steps=2)
     with pytest.raises(FwbioError, match=words):
         models.execute(program, "flow", **options)
+
+
+def test_a_decay_may_only_stand_for_what_takes_as_long(rng):
+    """A gap of .1 s and a decay to exp(-.2): tau is half a second, no protein turnover."""
+    made = passive("retnet", rng, steps=2)
+    made["log_decay"] = 0 * made.log_decay - 0.2
+    run = models.execute(made, "flow", process="short_term_plasticity")
+    assert run.attrs["substrate_config"]["tau_turnover"] == pytest.approx([0.5, 0.5])
+    assert run.attrs["substrate_config"]["process"] == "short_term_plasticity"
+    assert "plasticity" in models.execute(made, "flow").attrs["substrate_config"]["process"]
+    with pytest.raises(FwbioError, match=r"500 ms is no protein turnover, .* may stand for"):
+        models.execute(made, "flow", process="protein_turnover")
+    with pytest.raises(FwbioError, match="no time scale called 'protein'"):
+        models.execute(made, "flow", process="protein")
+    with pytest.raises(FwbioError, match="nothing decays in this program"):
+        models.execute(passive("delta", rng), "flow", process="trafficking")

@@ -10,18 +10,14 @@ from fwbio import FwbioError
 from fwbio.data import constants
 from fwbio.models.protocols_turnover import turnover
 from fwbio.models.simulation import engine
-from fwbio.models.turnover import (
+from fwbio.models.time_scales import (
     PRESETS,
-    SHAPES,
-    Kesten,
-    Turnover,
     from_half_life,
     half_life,
-    heterogeneous_rates,
-    mean_decay,
     require_scale,
     time_scale,
 )
+from fwbio.models.turnover import SHAPES, Kesten, Turnover, heterogeneous_rates, mean_decay
 
 DAY = 86400.0
 EDGES = ("low", "high")
