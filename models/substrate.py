@@ -166,17 +166,18 @@ def execute(
     n = int(np.prod(given.shape))
     streams = {name: x.reshape(n, *x.shape[-2:]) for name, x in given.streams.items()}
     if own:
+        standing = _process(None, 0.0, process)
         done = run(streams, _initial(given, n, given.post), kept, model, seed, progress)
-        readout, beside, standing = done.readout, (), _process(None, 0.0, process)
+        readout, beside = done.readout, ()
     else:
         form = normal_form(
             given.rule, streams, xp=np, time_axis=1, writes_per_step=given.writes_per_step
         )
+        standing = _process(form, model.gap, process)
         done = run(form, _initial(given, n, form.write.shape[-1]), kept, model, seed, progress)
         readout = normalised(done.readout, form, np)
         beside = DIVIDED if form.normaliser != "none" else ()
         beside += TRACED if given.rule.terms.traces else ()
-        standing = _process(form, model.gap, process)
     snapshots = done.weights.reshape(*given.shape, *done.weights.shape[1:])
     return from_run(
         program,
