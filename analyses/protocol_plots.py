@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -38,8 +37,7 @@ def protocol(record: xr.Dataset, figure: Figure | SubFigure) -> list[Axes]:
         raise FwbioError(
             "there is nothing to draw", where="record", mend="give what a protocol made"
         )
-    columns = min(len(names), 3)
-    axes = figure.subplots(math.ceil(len(names) / columns), columns, squeeze=False).ravel()
+    axes = figure.subplots(*_grid(len(names)), squeeze=False).ravel()
     for name, ax in zip(names, axes, strict=False):
         _panel(record, name, ax)
     for ax in axes[len(names) :]:
@@ -87,7 +85,8 @@ def _panel(record: xr.Dataset, name: str, ax: Axes) -> None:
                 label="published" if i == 0 else None,
             )
     if f"{name}_expected" in record:
-        ax.plot([], [], color=_FAINT, linewidth=3, alpha=0.6, label="closed form")
+        label = record[f"{name}_expected"].attrs.get("label", "closed form")
+        ax.plot([], [], color=_FAINT, linewidth=3, alpha=0.6, label=label)
     ax.set_xlabel(_named(record[x]))
     ax.set_ylabel(_named(measured))
     if ax.get_legend_handles_labels()[1]:
@@ -113,6 +112,11 @@ def _named(array: xr.DataArray) -> str:
 
 def size(record: xr.Dataset) -> tuple[float, float]:
     """The inches (width, height) that a protocol's figure needs."""
-    count = len(panels(record))
-    columns = min(count, 3)
-    return 4.4 * columns, 3.4 * int(np.ceil(count / columns)) + 0.4
+    rows, columns = _grid(len(panels(record)))
+    return 4.4 * columns, 3.4 * rows + 0.4
+
+
+def _grid(count: int) -> tuple[int, int]:
+    """Rows and columns of so many panels: three across, unless that leaves one alone."""
+    columns = 2 if count == 4 else min(count, 3)
+    return math.ceil(count / columns), columns

@@ -4,7 +4,8 @@ A protocol is a function `(seed, progress) -> xarray.Dataset`. Its dataset names
 
 - a variable of dims (x,) or (series, x) is a panel; x is a coordinate with units and long_name;
 - NAME_expected is the closed form or the authors' own curve that NAME is drawn upon (of the same
-  dims, or with a denser x of its own, its name ending in _expected too);
+  dims, or with a denser x of its own, its name ending in _expected too), called "closed form"
+  unless its attribute `label` says what else it is;
 - NAME_se is the standard error of NAME; NAME_published and NAME_published_se are measured points;
 - attrs: `title`, `claim` (what was published and should be seen), `source`, `seed`.
 """

@@ -47,7 +47,7 @@ def tsodyks_markram(seed: int = 0, progress: bool = False) -> xr.Dataset:
     def each(of: Any) -> np.ndarray:
         return np.array([of(model) for model in models])
 
-    return dataset(
+    found = dataset(
         {
             "train": (("synapse", "spike"), train / first, "release, by the first"),
             "train_expected": (
@@ -90,6 +90,8 @@ def tsodyks_markram(seed: int = 0, progress: bool = False) -> xr.Dataset:
         " 10.1126/science.1150769 (recalled)",
         seed=seed,
     )
+    found["poisson_expected"].attrs["label"] = "mean field"
+    return found
 
 
 def _last_releases(
