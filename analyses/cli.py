@@ -13,6 +13,7 @@ import click
 
 from fwbio import RULES, FwbioError, __version__
 from fwbio.analyses.bench_rows import DEVICES, LINEAR
+from fwbio.analyses.bench_synapses import ROWS as SYNAPTIC_ROWS
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
 from fwbio.analyses.outputs import check_folder, write
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
@@ -337,6 +338,32 @@ def bench_kernels_command(
     written = bench_outputs.write(found, out)
     for table in bench_outputs.tables(found):
         terminal().print(table)
+    click.echo("\n".join(map(str, written)))
+
+
+@bench_group.command("synapses")
+@_several("--rows", SYNAPTIC_ROWS, SYNAPTIC_ROWS, "Networks")
+@click.option("--turns", default=15, show_default=True, help="How often each of them runs.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the programs.")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
+@_out("results/synapses")
+def bench_synapses_command(out: Path, **settings: Any) -> None:
+    """Measure the synaptic models beside Brian2 scripts by hand.
+
+    Each row is a network. What deviates from a plain loop, or, of spiking cells, does not agree
+    with the reference, is given no speed. The first run compiles for some minutes. OUT gets
+    synapses.json and synapses.csv.
+
+    \b
+    Example:
+      fwbio bench synapses --out results/synapses
+    """
+    check_folder(out)
+    from fwbio.analyses import bench_synapses
+
+    found = bench_synapses.synapses(progress=True, **settings)
+    written = bench_synapses.write(found, out)
+    terminal().print(bench_synapses.table(found))
     click.echo("\n".join(map(str, written)))
 
 

@@ -56,7 +56,7 @@ def run(
         network = _network(plan, inputs)
         for name in inputs.keys() & network.variables.keys():
             network.variables[name].get_value()[:] = inputs[name]
-        clocked = _Clocked(len(plan.steps), title, progress=progress)
+        clocked = Stopwatch(len(plan.steps), title, progress=progress)
         network.objects.run(
             network.duration * b2.second,
             report=clocked,
@@ -228,10 +228,20 @@ def _network(plan: Schedule, inputs: dict[str, np.ndarray]) -> _Network:
     )
 
 
-class _Clocked:
-    """Notes when stepping starts and ends, as Brian2 reports it, and shows a bar."""
+class Stopwatch:
+    """Notes when stepping starts and ends, as Brian2 reports it (`report=`), and shows a bar.
 
-    def __init__(self, phases: int, title: str, *, progress: bool) -> None:
+    Args:
+        phases: the bar's length.
+        title: the bar's name.
+        progress: whether to show it.
+
+    Attributes:
+        started: when stepping started, by `time.perf_counter`.
+        seconds: how long it took.
+    """
+
+    def __init__(self, phases: int = 1, title: str = "", *, progress: bool = False) -> None:
         self.started = self.seconds = 0.0
         self._bar: Callable[..., tqdm] = lambda: tqdm(
             total=phases, desc=title, disable=not progress, leave=False
