@@ -11,8 +11,11 @@ _RECEPTORS = constants("receptors")
 
 
 # The potential rises on from the reset by as long as it had been above the threshold within the
-# step: exact for a drive that is constant in a step, so that no rate is rounded to whole steps.
-RESET = "v = v_steady - (v_steady - v_reset) * (v_steady - v) / (v_steady - v_threshold)"
+# step: exact for a drive that is constant in a step, so that no interval is rounded to whole steps.
+RESET = """
+v = v_steady - (v_steady - v_reset) * (v_steady - v) / (v_steady - v_threshold)
+v = clip(v, v_reset, v_threshold)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class SpikingModel:
         cells_per_value: Poisson teaching cells for each value cell, which only it receives.
         peak_rate: rate of a cell at the largest key or teaching input, Hz.
         base_rate: rate of a value cell without input, Hz.
-        gain: change of a value cell's membrane drive per largest value, V.
+        gain: change of a value cell's membrane drive by the largest value as a cue recalls it, V.
         tau_ampa, tau_nmda_decay: decays of the two receptors, s (Wang 2002).
         tau_membrane, tau_refractory: of the value cells, s (Wang 2002); the dendrite's too.
         v_rest, v_reset, v_threshold: of the value cells, V (Wang 2002).

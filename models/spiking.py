@@ -21,7 +21,10 @@ What a synapse departs by - saturating cells, whole receptors, failing release, 
 turnover - are options of `fwbio.models.cells.SpikingModel`, all of them off by default.
 """
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import brian2 as b2
@@ -111,7 +114,7 @@ def run(
     course = plan(form, timing, erase_limit=min(model.erase_limit, _PASSIVE), where="spiking")
     course = compensated(course, form, model)
     scales = _scales(form, course, initial, model)
-    with engine(model.engine, model.dt, seed):
+    with engine(model.engine, model.dt, seed), _orderless(model):
         began = time.perf_counter()
         network = _Network(
             course,
@@ -161,6 +164,19 @@ def run(
     )
 
 
+@contextmanager
+def _orderless(model: SpikingModel) -> Iterator[None]:
+    """Spare the reader Brian2's warning of random numbers in a synapse, whose order is free."""
+    logger = logging.getLogger("brian2.codegen.generators.base")
+    level = logger.level
+    if model.receptors or model.release < 1:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Scales:
     """Conversions from code units: rates in Hz per unit, conductance and read-out per unit."""
@@ -172,7 +188,10 @@ class _Scales:
 
 
 def _scales(form: NormalForm, course: Plan, initial: np.ndarray, model: SpikingModel) -> _Scales:
-    value = np.abs(form.write).max(initial=0) or 1.0
+    # a write's value, as a cue of its own direction recalls it
+    lengths = np.linalg.norm(form.key, axis=-1), np.linalg.norm(form.query, axis=-1)
+    recalled = (np.abs(form.write).max(-1, initial=0) * lengths[0]).max(initial=0)
+    value = recalled * lengths[1].max(initial=0) or np.abs(initial).max(initial=0) or 1.0
     return _Scales(
         key_rate=model.peak_rate / (max(form.key.max(initial=0), form.query.max(initial=0)) or 1.0),
         teach_rate=model.peak_rate / (np.abs(course.teach).max(initial=0) or 1.0),
@@ -368,12 +387,15 @@ class _Network:
         return conductances
 
     def _decode(self, rates: np.ndarray) -> np.ndarray:
-        """Read-outs (n, column) from rates (n, sign, column), by the cells that fire."""
+        """Read-outs (n, column) from rates (n, sign, column); the cell that fires more counts more.
+
+        A cell near its threshold fires by its noise, and so tells less of its drive.
+        """
         model = self.model
         resting = model.drive(np.array(model.base_rate))
         each = SIGNS[:, None] * (model.drive(rates) - resting) / self.scales.gain
-        firing = rates > 0
-        return (each * firing).sum(1) / np.maximum(firing.sum(1), 1)
+        total = rates.sum(1)
+        return (each * rates).sum(1) / np.where(total > 0, total, 1)
 
     def bounded(self) -> float:
         """The share, from 0 to 1, of conductances that stand at a bound."""

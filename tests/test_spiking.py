@@ -29,6 +29,66 @@ def test_readouts_agree_with_the_reference_on_digits(rule, digits):
     assert agreement(done, reference.execute(program)) >= TOLERANCES["spiking"].value
 
 
+def sparse_pairs(rule, **settings):
+    """Eight pairs of 32 sparse keys and 16 values, in eight trials."""
+    episode = tasks.TASKS["random_pairs"](
+        seed=5, trials=8, pairs=8, pre=32, post=16, keys="sparse", values="sign", active=0.2
+    )
+    return models.designed(episode, rule, **settings)
+
+
+@pytest.mark.parametrize("rule", ["hebb", "delta", "gated_delta"])
+def test_eight_cells_a_key_agree_with_the_reference_on_sparse_pairs(rule):
+    program = sparse_pairs(rule)
+    done, ideal = models.execute(program, "spiking", seed=6), reference.execute(program)
+    for trial in range(program.sizes["trial"]):
+        one = done.isel(trial=[trial]), ideal.isel(trial=[trial])
+        assert agreement(*one) >= TOLERANCES["spiking, sparse pairs"].value
+
+
+def exponent(x, y):
+    """The slope of log y on log x."""
+    return np.polyfit(np.log(x), np.log(y), 1)[0]
+
+
+def deviation(done, ideal, name):
+    """The rms difference of two runs' scored read-outs or weights."""
+    difference = (done[name] - ideal[name]).values
+    difference = difference[done.scored.values] if name == "readout" else difference
+    return np.sqrt(np.mean(difference**2))
+
+
+@pytest.mark.parametrize(
+    ("rule", "strength", "varied", "noisy"),
+    [
+        ("hebb", 1.0, ("cells_per_key",), ("weights",)),
+        ("delta", 1.0, ("cells_per_key",), ("weights", "readout")),
+        ("hebb", 1.0, ("write", "read"), ("weights",)),
+        ("delta", 0.5, ("write", "read"), ("weights", "readout")),
+    ],
+)
+def test_noise_falls_as_the_root_of_cells_and_of_time(rule, strength, varied, noisy):
+    """With teaching cells enough that their noise is no floor; reading has one of its own."""
+    program = sparse_pairs(rule, strength=strength)
+    ideal = reference.execute(program)
+    first = 2 if "cells_per_key" in varied else 0.3
+    fold = [1, 4, 16] if "cells_per_key" in varied else [1, 2, 4]
+    runs = [
+        models.execute(
+            program,
+            "spiking",
+            seed=7,
+            cells_per_value=1024,
+            **dict.fromkeys(varied, first * times),
+        )
+        for times in fold
+    ]
+    for name in noisy:
+        noise = [deviation(done, ideal, name) for done in runs]
+        assert abs(exponent(fold, noise) + 0.5) <= TOLERANCES["noise exponent"].value, noise
+    assert (np.diff([agreement(done, ideal) for done in runs]) > 0).all()
+
+
 def test_equal_seeds_repeat_and_others_differ(rng):
     program = random_program("delta", rng, steps=3, nonnegative=True, passive=True)
     first, again, other = (models.execute(program, "spiking", seed=s, **FAST) for s in (3, 3, 4))

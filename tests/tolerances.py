@@ -46,8 +46,11 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "few roundings": Bound(16.0, "a chunk's sums of log decays round as their size, a few"),
         # orders of convergence: distance at most
         "order": Bound(0.05, "the next order's term is some percent of the first's"),
+        # exponents of noise: distance from -1/2 at most
+        "noise exponent": Bound(0.1, "read-outs keep a bias of 1 % or so; fits are good to .03"),
         # agreement of read-outs, Pearson's r: at least
         "spiking": Bound(0.95, "Poisson counts: .98 is usual, less for few cells"),
+        "spiking, sparse pairs": Bound(0.98, "the aim; eight trials of 8 cells a key reach .996"),
         # recall of 20 held-out digits cued with noise .3: at least
         "trained recall": Bound(0.85, "the aim; three points below the worst of four seeds"),
         "trained recall, spiking": Bound(0.70, "the aim; 8 cells a key and 4 trials reach .90"),
@@ -112,6 +115,8 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "averaged drive": Bound(1e-2, "one pair moves the efficacy by at most 3 % of its way"),
         "drawn": Bound(1e-2, "straight lines between 401 points of a curve that has corners"),
         "sigmoid": Bound(1e-3, "slope 80, .1 from either edge: e^-8 / 4 and e^-8"),
+        # biases of spiking cells: relative errors, at most
+        "mean readout": Bound(0.03, "the f-I curve bends: a percent or two at this noise"),
         # statistics: distance in standard errors, at most
         "standard errors": Bound(3.0, "missed by chance once in 370; the seed is fixed"),
         "several means": Bound(4.0, "dozens at once; missed by chance once in 500"),
