@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +17,7 @@ from torch.nn.functional import logsigmoid, normalize, relu, softplus
 
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.models.programmer import assemble
-from fwbio.record import versions
-from fwbio.rule import Rule
+from fwbio.rule import DEFAULTS, VOLLEYS, Rule
 from fwbio.rules import RULES, resolve
 from fwbio.tasks import TASKS
 
@@ -127,7 +125,8 @@ class SlowNet(nn.Module):
 
     with item or cue x and content c. Keys and queries come from the same weights; of n writes a
     step, the last is the pair's and the query's. Of a rule with a feature map phi, phi(key) is the
-    rate, and the key its inverse.
+    rate, and the key its inverse. Rules of volleys have the largest rate and value at 1, the share
+    of cells that fire, in place of the norm; intervals and thresholds are left at their defaults.
 
     Gates: log_decay = log sigmoid, beta and erase = sigmoid, erase_key and erase_direction = rate;
     beta of an implicit or exact step, which any strength leaves stable, is softplus. So no write
@@ -158,7 +157,11 @@ class SlowNet(nn.Module):
         self.key_head = nn.Linear(config.hidden, writes * config.keys)
         self.value_head = nn.Linear(config.hidden, writes * config.values)
         self.gate_heads = nn.ModuleDict(
-            {name: self._gate_head(name, 2 * config.hidden) for name in self.rule.streams}
+            {
+                name: self._gate_head(name, 2 * config.hidden)
+                for name in self.rule.streams
+                if name not in DEFAULTS
+            }
         )
 
     def forward(
@@ -218,13 +221,14 @@ class SlowNet(nn.Module):
     ) -> dict[str, Tensor]:
         """The streams that drives [.., B, T, units] give, as `forward` returns them."""
         shape = (self.sizes["substep"], -1)
-        rates = _rates(drives["key"].unflatten(-1, shape))
+        order = math.inf if self.rule.terms.plasticity in VOLLEYS else 2.0
+        rates = _rates(drives["key"].unflatten(-1, shape), order)
         if noise is not None:
             factor = 1 + self.key_noise * torch.randn(rates.shape, generator=noise)
             rates = rates * factor.clamp_min(0)
         if self.rule.terms.feature == "elu_plus_one":
             rates = rates.clamp_min(SILENT).log()
-        value = normalize(drives["value"].unflatten(-1, shape), dim=-1)
+        value = normalize(drives["value"].unflatten(-1, shape), order, dim=-1)
         streams = {
             "key": rates * writes[..., None, None],
             "value": value * writes[..., None, None],
@@ -278,8 +282,8 @@ def _ridge(drive: Tensor) -> Tensor:
     return softplus(drive) + SMALLEST_RIDGE
 
 
-def _rates(drive: Tensor) -> Tensor:
-    return normalize(relu(drive), dim=-1)
+def _rates(drive: Tensor, order: float = 2.0) -> Tensor:
+    return normalize(relu(drive), order, dim=-1)
 
 
 _SQUASH: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -384,65 +388,3 @@ def lay_out(
         programmer=programmer,
         config=config,
     )
-
-
-def save(
-    path: Path, config: TrainingConfig, state: Mapping[str, Tensor], history: list[dict[str, float]]
-) -> None:
-    """Write a trained slow net as plain data and tensors, for `load` to read."""
-    content = {
-        "format": FORMAT,
-        "config": asdict(config),
-        "versions": versions(),
-        "history": history,
-        "state": dict(state),
-    }
-    torch.save(content, path)
-
-
-def load(path: str | Path) -> TrainedProgrammer:
-    """Read what `fwbio.models.train.train` wrote. Nothing in the file is executed.
-
-    Raises:
-        FwbioError: there is no such file, it is cut short, or it holds something else.
-    """
-    path = Path(path)
-    content = read_torch_file(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise FwbioError(
-            "it holds no trained programmer of this version",
-            where=str(path),
-            mend="name a file that `train` wrote, or train anew",
-        )
-    try:
-        config, state = TrainingConfig(**content["config"]), content["state"]
-        with torch.random.fork_rng(devices=[]):
-            net = SlowNet(config, state["item_baseline"], state["content_baseline"])
-        net.load_state_dict(state)
-        history = tuple(content["history"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise FwbioError(
-            f"its parts don't fit together ({str(error).splitlines()[0]})",
-            where=str(path),
-            mend="delete it and train anew",
-        ) from error
-    net.requires_grad_(False).double().eval()
-    return TrainedProgrammer(net=net, config=config, history=history, checkpoint=path.name)
-
-
-def read_torch_file(path: Path) -> Any:
-    """What a file of torch holds, plain data and tensors only.
-
-    Raises:
-        FwbioError: there is no such file, or it is not (or no longer) a whole one.
-    """
-    if not path.is_file():
-        raise FwbioError("there is no such file", where=str(path), mend="check the name")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load fails in as many ways as files do
-        raise FwbioError(
-            f"not a whole checkpoint ({type(error).__name__})",
-            where=str(path),
-            mend="delete it and train anew; a file cut short can't be mended",
-        ) from error

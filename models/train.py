@@ -4,7 +4,8 @@ from pathlib import Path
 
 from fwbio.errors import FwbioError
 from fwbio.files import written_aside
-from fwbio.models.slow_net import TrainedProgrammer, TrainingConfig, load, save
+from fwbio.models.checkpoint import load, save
+from fwbio.models.slow_net import TrainedProgrammer, TrainingConfig
 
 __all__ = ["TrainedProgrammer", "TrainingConfig", "checkpoint_path", "load", "train"]
 

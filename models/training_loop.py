@@ -25,7 +25,8 @@ from tqdm import tqdm
 from fwbio.errors import FwbioError
 from fwbio.files import written_aside
 from fwbio.kernels import scan
-from fwbio.models.slow_net import SlowNet, TrainingConfig, inputs, read_torch_file
+from fwbio.models.checkpoint import read_torch_file
+from fwbio.models.slow_net import SlowNet, TrainingConfig, inputs
 from fwbio.rule import Rule
 from fwbio.tasks import TASKS
 

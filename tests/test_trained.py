@@ -21,11 +21,13 @@ from fwbio import RULES, FwbioError, reference, tasks
 from fwbio.analyses.recall import recall_accuracy
 from fwbio.analyses.substrates import execute
 from fwbio.models import train as training
-from fwbio.models.slow_net import SILENT, SlowNet, TrainedProgrammer, TrainingConfig, inputs, load
+from fwbio.models.checkpoint import load
+from fwbio.models.slow_net import SILENT, SlowNet, TrainedProgrammer, TrainingConfig, inputs
 from fwbio.models.train import checkpoint_path, train
 from fwbio.normal_form import normal_form
 from fwbio.program import operands
 from fwbio.record import validate
+from fwbio.rule import VOLLEYS
 from fwbio.tasks import TASKS
 
 TINY = {
@@ -75,27 +77,31 @@ def test_programs_every_rule_with_rates(rule, tmp_path):
     episode = TASKS["digits"](seed=3, trials=2, pairs=5, gap=1)
     program = programmer(episode, rule)
     assert validate(program, need=("key", "value", "query", *RULES[rule].streams)) == []
+    order = np.inf if RULES[rule].terms.plasticity in VOLLEYS else 2
     assert program.attrs["programmer"] == "trained"
     assert program.attrs["config"]["programmer"]["checkpoint"] == programmer.checkpoint
     assert program.attrs["config"]["programmer"]["training"]["seed"] == 0
     given = operands(program)
     writes = program.sizes.get("substep", 1)
-    form = normal_form(given.rule, given.streams, xp=np, time_axis=1, writes_per_step=writes)
+    form = None
+    if given.rule.terms.linear:
+        form = normal_form(given.rule, given.streams, xp=np, time_axis=1, writes_per_step=writes)
     shown = np.repeat(episode.writes.values, writes)
     asked = episode.scored.values[0]
     featured = given.rule.terms.feature == "elu_plus_one"
-    rates, values = form.key if featured else given.streams["key"], given.streams["value"]
-    norms = np.linalg.norm(rates[:, shown], axis=-1)
-    assert (rates >= 0).all() and (form.query >= 0).all()
+    rates, query = (form.key, form.query) if featured else map(given.streams.get, ("key", "query"))
+    norms = np.linalg.norm(rates[:, shown], order, axis=-1)
+    assert (rates >= 0).all() and (query >= 0).all()
     rounding = TOLERANCES["float64"].value
-    silent = SILENT if given.rule.terms.feature == "elu_plus_one" else rounding
+    silent = SILENT if featured else rounding
     np.testing.assert_allclose(norms, 1, atol=silent)
-    np.testing.assert_allclose(np.linalg.norm(form.query[:, asked], axis=-1), 1, atol=silent)
-    np.testing.assert_allclose(np.linalg.norm(values[:, shown], axis=-1), 1, atol=rounding)
+    np.testing.assert_allclose(np.linalg.norm(query[:, asked], order, axis=-1), 1, atol=silent)
+    values = np.linalg.norm(given.streams["value"][:, shown], order, axis=-1)
+    np.testing.assert_allclose(values, 1, atol=rounding)
     for name in {"key", "value", "beta"} & set(given.streams):
         assert (given.streams[name][:, ~shown] == 0).all()
     assert (given.streams["query"][:, ~asked] == 0).all()
-    if form.erase is not None:
+    if form is not None and form.erase is not None:
         overlap = (form.erase * form.key).sum(-1)
         assert (overlap >= 0).all() and (overlap < 1).all()
     assert np.isfinite(reference.execute(program).readout).all()

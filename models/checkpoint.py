@@ -1,0 +1,75 @@
+"""The file of a trained programmer: plain data and tensors, nothing that runs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fwbio.errors import FwbioError
+from fwbio.models.slow_net import FORMAT, SlowNet, TrainedProgrammer, TrainingConfig
+from fwbio.record import versions
+
+
+def save(
+    path: Path, config: TrainingConfig, state: Mapping[str, Tensor], history: list[dict[str, float]]
+) -> None:
+    """Write a trained slow net as plain data and tensors, for `load` to read."""
+    content = {
+        "format": FORMAT,
+        "config": asdict(config),
+        "versions": versions(),
+        "history": history,
+        "state": dict(state),
+    }
+    torch.save(content, path)
+
+
+def load(path: str | Path) -> TrainedProgrammer:
+    """Read what `fwbio.models.train.train` wrote. Nothing in the file is executed.
+
+    Raises:
+        FwbioError: there is no such file, it is cut short, or it holds something else.
+    """
+    path = Path(path)
+    content = read_torch_file(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FwbioError(
+            "it holds no trained programmer of this version",
+            where=str(path),
+            mend="name a file that `train` wrote, or train anew",
+        )
+    try:
+        config, state = TrainingConfig(**content["config"]), content["state"]
+        with torch.random.fork_rng(devices=[]):
+            net = SlowNet(config, state["item_baseline"], state["content_baseline"])
+        net.load_state_dict(state)
+        history = tuple(content["history"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FwbioError(
+            f"its parts don't fit together ({str(error).splitlines()[0]})",
+            where=str(path),
+            mend="delete it and train anew",
+        ) from error
+    net.requires_grad_(False).double().eval()
+    return TrainedProgrammer(net=net, config=config, history=history, checkpoint=path.name)
+
+
+def read_torch_file(path: Path) -> Any:
+    """What a file of torch holds, plain data and tensors only.
+
+    Raises:
+        FwbioError: there is no such file, or it is not (or no longer) a whole one.
+    """
+    if not path.is_file():
+        raise FwbioError("there is no such file", where=str(path), mend="check the name")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load fails in as many ways as files do
+        raise FwbioError(
+            f"not a whole checkpoint ({type(error).__name__})",
+            where=str(path),
+            mend="delete it and train anew; a file cut short can't be mended",
+        ) from error
