@@ -7,8 +7,10 @@ right: the weights at the end are first compared with a plain loop's.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,8 +127,9 @@ def synapses(
     from fwbio.analyses.bench import machine
 
     results: list[Entry] = []
-    for name in tqdm(rows, desc="rows", unit="row", disable=not progress):
-        results += measure(_row(name, seed, quick=quick), turns, progress=progress)
+    with _fresh_caches():
+        for name in tqdm(rows, desc="rows", unit="row", disable=not progress):
+            results += measure(_row(name, seed, quick=quick), turns, progress=progress)
     described = machine(1) | {"brian2": brian2.__version__, "numpy": np.__version__}
     settings = {"rows": list(rows), "turns": turns, "seed": seed, "quick": quick}
     return {
@@ -226,6 +229,26 @@ def _against(entry: Entry, rivals: Sequence[Entry], names: tuple[str, str, str])
         entry["step_s_min"] / best["step_s_min"],
     )
     return dict(zip(names, values, strict=True))
+
+
+@contextmanager
+def _fresh_caches() -> Iterator[None]:
+    """Compile everything anew, so that what this takes is measured too."""
+    import brian2
+
+    from fwbio.models.standalone import CACHE
+
+    before, compiled = os.environ.get(CACHE), brian2.prefs.codegen.runtime.cython.cache_dir
+    with tempfile.TemporaryDirectory(prefix="fwbio-") as fresh:
+        os.environ[CACHE] = fresh
+        brian2.prefs.codegen.runtime.cython.cache_dir = str(Path(fresh) / "cython")
+        try:
+            yield
+        finally:
+            brian2.prefs.codegen.runtime.cython.cache_dir = compiled
+            os.environ.pop(CACHE)
+            if before is not None:
+                os.environ[CACHE] = before
 
 
 def _row(name: str, seed: int, *, quick: bool) -> Row:

@@ -181,7 +181,7 @@ def _script(course: Plan, form: NormalForm, model: SpikingModel) -> _Script:
 
 def _ours(given: xr.Dataset, model: SpikingModel, script: _Script, seed: int) -> Contender:
     def run() -> Sample:
-        options = {"cells_per_key": model.cells_per_key, "engine": model.engine}
+        options: dict[str, Any] = {"cells_per_key": model.cells_per_key, "engine": model.engine}
         done = execute(given, "spiking", seed=seed, **options)
         config = done.attrs["substrate_config"]
         return Sample(

@@ -40,8 +40,9 @@ class RateModel:
         read: duration of a cue.
         tau_nmda_decay: decay of the teaching trace (Wang 2002).
         erase_limit: largest share of a prediction that one presentation may erase, below 1.
-        engine: Brian2's code generation: "cython"; "numpy"; or "cpp_standalone", compiled once a
-            layout, kept and run again.
+        engine: Brian2's code generation: "cython"; "numpy"; or "cpp_standalone", a program that is
+            compiled once for all of a program's shape and lengths, kept in $FWBIO_CACHE (or
+            .cache/fwbio in the user's home) and run again.
         record_bound: bytes of recorded weights and of random numbers above which a run warns.
         ceiling: share of the largest rate asked for at which cells saturate; 1: none does.
         bound: largest |w|: the baseline of the conductances, which then stay within 0 and twice
