@@ -185,7 +185,7 @@ def rules(as_json: bool) -> None:
     "--synaptic-trials",
     default=Comparison.synaptic_trials,
     show_default=True,
-    help="How many of them, the first ones, the rate and spiking substrates run.",
+    help="How many of them, the first ones, the synaptic substrates and programmer run.",
 )
 @click.option("--seed", default=Comparison.seed, show_default=True, help="Seed of everything.")
 @click.option(

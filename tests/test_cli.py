@@ -84,7 +84,7 @@ def test_names_are_given_by_comma_or_by_repetition(monkeypatch, tmp_path):
         assert settings["checkpoints"] == tmp_path / "programmers"
     defaults = {"task": "digits", "pairs": 20, "noise": 0.3, "trials": 64, "synaptic_trials": 8}
     assert defaults.items() <= asked[0].items()
-    assert asked[0]["substrates"] == ("reference", "kernel", "rate", "spiking")
+    assert asked[0]["substrates"] == ("reference", "kernel", "flow", "rate", "spiking")
 
 
 def test_rules_are_listed_for_people():

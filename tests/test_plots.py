@@ -9,6 +9,7 @@ from tolerances import assert_close
 
 from fwbio import FwbioError, reference
 from fwbio.analyses import compare, plots, recall_by_lag, summary
+from fwbio.analyses.substrates import SUBSTRATES
 from fwbio.models.programmer import designed
 from fwbio.tasks import TASKS
 
@@ -64,7 +65,7 @@ def test_each_substrate_has_one_colour(records, ax):
     plots.recall_by_lag({s: recall_by_lag(r) for s, r in records.items()}, ax)
     drawn = {bar.get_label(): to_hex(bar.lines[0].get_color()) for bar in ax.containers}
     assert drawn == {s: plots.COLOURS[s].lower() for s in records}
-    assert len(set(plots.COLOURS.values())) == len(plots.MARKERS) == 4
+    assert len(set(plots.COLOURS.values())) == len(plots.MARKERS) == len(SUBSTRATES)
 
 
 def test_an_episode_shows_readouts_in_the_space_of_contents(records, episode):
