@@ -33,7 +33,7 @@ def test_commands_are_understood(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "compare", lambda **settings: asked.update(settings))
     monkeypatch.setattr(cli, "write", lambda *_, **__: None)
-    monkeypatch.setattr(cli, "_print_summary", lambda *_: None)
+    monkeypatch.setattr(cli, "print_summary", lambda *_: None)
     with pytest.raises(SystemExit) as done:
         cli.main(command.split()[1:])
     assert done.value.code == 0
