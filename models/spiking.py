@@ -58,6 +58,7 @@ opposite_s : 1 (linked)
 taught : 1
 taught_spikes : 1
 lr : 1
+fired : 1
 """
 
 
@@ -236,8 +237,8 @@ class _Network:
         self._last_spike = self._values.variables["lastspike"].get_value()
         self._fast = self._synapses(initial)
         self._weights = self._fast.variables["w"].get_value()
-        self._counts = b2.SpikeMonitor(self._values, record=False, name="counts")
-        self.parts: list[object] = [self._keys, self._values, self._fast, self._counts]
+        self._fired = self._values.variables["fired"].get_value()
+        self.parts: list[object] = [self._keys, self._values, self._fast]
         self._turnover_factor: np.ndarray | float = 1.0
         if model.turnover_cv:
             shape = (n, rows, model.cells_per_key * 2 * columns)
@@ -263,7 +264,7 @@ class _Network:
             n * 2 * columns,
             _VALUE_CELLS,
             threshold="v > v_threshold",
-            reset=RESET,
+            reset=f"{RESET}\nfired += 1",
             refractory=model.refractory_steps * b2.defaultclock.dt,
             method="exponential_euler",
             namespace={name: getattr(model, name) * b2.volt for name in volts}
@@ -336,7 +337,7 @@ class _Network:
         plastic = course.plasticity[:, phase.write] * writing
         self._values.taught = np.repeat((plastic > 0).astype(float), 2 * columns)
         self._values.lr = np.repeat(plastic / scales.key_rate, 2 * columns)
-        self._count_before = np.array(self._counts.count[:])
+        self._fired[:] = 0
         self._last_before = np.maximum(self._last_spike, phase.start - model.settle)
         if self._traces is not None:
             self._traces.enter(phase)
@@ -348,9 +349,8 @@ class _Network:
         if phase.kind == "gap":
             self._turn_over(self.course.turnover[:, phase.write], phase.duration)
         if phase.kind == "read":
-            intervals = self._counts.count[:] - self._count_before
             lasted = np.maximum(self._last_spike - self._last_before, model.dt)
-            self.drawn[:, phase.step] = self._decode((intervals / lasted).reshape(n, 2, columns))
+            self.drawn[:, phase.step] = self._decode((self._fired / lasted).reshape(n, 2, columns))
         if (self.kept == phase.step).any():
             now = self._weights.reshape(n, rows, model.cells_per_key, 2, columns).mean(2)
             self.snapshots[:, self.kept == phase.step] = (now[:, :, 0] - now[:, :, 1])[:, None]

@@ -7,7 +7,11 @@ from tolerances import TOLERANCES, assert_close, assert_expected
 
 from fwbio import FwbioError, models, record, reference, tasks
 from fwbio.models.cells import RESET, SpikingModel
+from fwbio.models.dendrite import compensated
+from fwbio.models.presentations import Timing, plan
 from fwbio.models.simulation import engine
+from fwbio.normal_form import normal_form
+from fwbio.program import operands
 
 FAST = {"dt": 0.5e-3, "cells_per_key": 2}
 
@@ -26,7 +30,7 @@ def digits():
 def test_readouts_agree_with_the_reference_on_digits(rule, digits):
     program = models.designed(digits, rule)
     done = models.execute(program, "spiking", seed=1)
-    assert agreement(done, reference.execute(program)) >= TOLERANCES["spiking"].value
+    assert agreement(done, reference.execute(program)) >= TOLERANCES["spiking, 8 cells"].value
 
 
 def sparse_pairs(rule, **settings):
@@ -43,7 +47,7 @@ def test_eight_cells_a_key_agree_with_the_reference_on_sparse_pairs(rule):
     done, ideal = models.execute(program, "spiking", seed=6), reference.execute(program)
     for trial in range(program.sizes["trial"]):
         one = done.isel(trial=[trial]), ideal.isel(trial=[trial])
-        assert agreement(*one) >= TOLERANCES["spiking, sparse pairs"].value
+        assert agreement(*one) >= TOLERANCES["spiking, 8 cells"].value
 
 
 def exponent(x, y):
@@ -159,6 +163,66 @@ def test_hebbian_weights_have_the_rule_s_mean(rng):
         assert_expected(done.weights.values[:, 0, pre, post], expected[pre, post])
 
 
+def test_error_correcting_weights_have_the_rule_s_mean(rng):
+    """A Poisson spike does not depend on the past, so the lagging prediction is no bias."""
+    single = random_program("delta", rng, trials=1, steps=2, nonnegative=True, passive=True)
+    single["query"][:] = 0.0
+    program = single.isel(trial=np.zeros(150, int))
+    done = models.execute(program, "spiking", seed=2, engine="numpy", dt=1e-3, baseline=6.0)
+    expected = reference.execute(single).weights.values[0, 0]
+    for pre, post in np.ndindex(expected.shape):
+        assert_expected(done.weights.values[:, 0, pre, post], expected[pre, post])
+
+
+def mean_weights(course, model, weights, *, corrects):
+    """The weights (pre, post) of one trial after all phases, spikes replaced by their rates."""
+    dt = model.dt
+    lag, closing, fading = np.exp(
+        -dt / np.array([model.tau_membrane, model.tau_ampa, model.tau_nmda_decay])
+    )
+    ampa, conductance, trace = np.zeros((3, weights.shape[1]))
+    calcium = 0.0
+    for phase in course.phases:
+        t, writing = phase.write, phase.kind == "write"
+        key = course.key[0, t] * writing
+        if phase.kind == "gap":
+            weights = weights * np.exp(-course.turnover[0, t] * phase.duration)[:, None]
+        for step in range(round(phase.duration / dt)):
+            # what a spike changes was told at the end of the step before
+            plastic = course.plasticity[0, t] * dt * (calcium > model.theta_d) * (step > 0)
+            change = plastic * np.outer(key, trace - corrects * ampa)
+            ampa = conductance + (ampa - conductance) * lag
+            conductance = conductance * closing + (1 - closing) * key @ weights
+            trace = trace * fading + (1 - fading) * course.teach[0, t] * writing
+            calcium = calcium * fading + (1 - fading) * writing
+            weights = weights + change
+    return weights
+
+
+@pytest.mark.parametrize("rule", ["hebb", "retnet", "delta", "gated_delta"])
+@pytest.mark.parametrize("options", [{}, {"theta_d": 0.8, "write": 0.25}, {"tau_membrane": 5e-3}])
+def test_the_mean_flow_of_the_lagging_synapse_is_the_rule_s(rule, options, rng):
+    given = random_program(rule, rng, trials=1, steps=4, nonnegative=True, passive=True)
+    given["query"][:] = 0.0
+    if "beta" in given:
+        given["beta"][:, 1] = 1.0  # all of a prediction is erased
+    # half a second, in which a prediction is gone
+    model = SpikingModel(erase_limit=1.0, gap=0.5, **options)
+    known = operands(given)
+    form = normal_form(known.rule, known.streams, xp=np, time_axis=1)
+    timing = {name: getattr(model, name) for name in ("gap", "write", "pause", "settle", "read")}
+    ideal = plan(
+        form,
+        Timing(**timing, tau_nmda=model.tau_nmda_decay, theta_d=model.theta_d),
+        erase_limit=0.9,
+        where="test",
+    )
+    course = compensated(ideal, form, model)
+    assert course.clipped == 0
+    done = mean_weights(course, model, np.zeros((4, 3)), corrects=form.erase is not None)
+    assert_close(done, reference.execute(given).weights.values[0, 0], "mean flow")
+
+
 def test_weights_turn_over_between_spikes_and_rest_without(rng):
     """A step that only waits multiplies every weight by the decay, spikes or not."""
     program = random_program("mamba2", rng, trials=1, steps=2, nonnegative=True, passive=True)
@@ -166,7 +230,7 @@ def test_weights_turn_over_between_spikes_and_rest_without(rng):
     program["query"][:, 1] = 0.0
     done = models.execute(program, "spiking", weights="all", **FAST)
     decay = np.exp(program.log_decay.values[0, 1])
-    assert_close(done.weights.values[0, 1], decay * done.weights.values[0, 0], "turnover steps")
+    assert_close(done.weights.values[0, 1], decay * done.weights.values[0, 0], "float64")
 
 
 def test_no_conductance_is_negative(rng):
