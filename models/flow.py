@@ -219,8 +219,7 @@ class _Events:
             recurrence, torch.tensor(initial)[:, None], every, backend=backend
         )
         shown = final[:, None] if states is None else torch.cat([states, final[:, None]], 1)
-        shown = shown[:, : len(kept), 0].numpy()
-        return y[:, :, 0].numpy(), shown, ran
+        return y[:, :, 0].numpy(), shown[:, : len(kept), 0].numpy(), ran
 
     def _with_end(self, x: np.ndarray) -> np.ndarray:
         """Streams (n, time, channel) with a write of nothing at the end of each step."""

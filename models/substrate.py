@@ -18,8 +18,8 @@ from fwbio.rule import Rule, Terms
 from fwbio.rules import resolve
 
 SUBSTRATES = ("flow", "rate", "spiking")
-DIVIDED = ("the normaliser is a column of synapses, but the division is done on its read-out",)
-TRACED = ("the rule's traces are imposed with the drives: no synapse keeps them here",)
+DIVIDED = "the normaliser is a column of synapses, but the division is done on its read-out"
+TRACED = "the rule's traces are imposed with the drives: no synapse keeps them here"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ def execute(
     if own:
         standing = _process(None, 0.0, process)
         done = run(streams, _initial(given, n, given.post), kept, model, seed, progress)
-        readout, beside = done.readout, ()
+        readout, beside = done.readout, []
     else:
         form = normal_form(
             given.rule, streams, xp=np, time_axis=1, writes_per_step=given.writes_per_step
@@ -176,8 +176,7 @@ def execute(
         standing = _process(form, model.gap, process)
         done = run(form, _initial(given, n, form.write.shape[-1]), kept, model, seed, progress)
         readout = normalised(done.readout, form, np)
-        beside = DIVIDED if form.normaliser != "none" else ()
-        beside += TRACED if given.rule.terms.traces else ()
+        beside = [DIVIDED] * (form.normaliser != "none") + [TRACED] * given.rule.terms.traces
     snapshots = done.weights.reshape(*given.shape, *done.weights.shape[1:])
     return from_run(
         program,
