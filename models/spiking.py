@@ -97,11 +97,12 @@ def run(
         initial: weights before the first step, (n, row, column).
         kept: steps after which weights are kept.
         model: parameters.
-        seed: of the spike trains and the value cells' first potentials.
+        seed: of the spike trains, the value cells' first potentials and the departures.
         progress: whether to show a bar.
 
     Raises:
-        FwbioError: as `fwbio.models.presentations.plan` and `fwbio.models.simulation.conduct` say.
+        FwbioError: as `fwbio.models.presentations.plan`, `fwbio.models.dendrite.compensated` and
+            `fwbio.models.simulation.conduct` say.
     """
     timing = Timing(
         gap=model.gap,
@@ -142,6 +143,11 @@ def run(
         "driving forces held at rest",
         "calcium admitted by a write signal that is a rate, not by teaching spikes",
     ]
+    if form.erase is not None:
+        left = np.exp(-model.gap / model.tau_membrane)
+        approximate.append(
+            f"a prediction counts as gone after a gap, which leaves {left:.2g} of it"
+        )
     approximate += model.departures()
     if course.clipped:
         approximate.append(
