@@ -32,6 +32,7 @@ from fwbio.models.simulation import clocked
 
 CACHE = "FWBIO_CACHE"
 _MANIFEST = "fwbio.json"
+_WITHOUT_COMPILER = 'see that g++ and make are installed, or give engine="cython" or "numpy"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,7 @@ def _build(folder: Path, dt: float, make: Callable[[], Made]) -> None:
         raise FwbioError(
             f"the standalone program does not compile ({str(error).splitlines()[0]})",
             where="engine cpp_standalone",
-            mend='see that g++ and make are installed, or give engine="cython" or "numpy"',
+            mend=_WITHOUT_COMPILER,
         ) from error
     finally:
         reset_device()
@@ -188,7 +189,12 @@ def _key(layout: Mapping[str, Any], text: Sequence[ModuleType | str]) -> str:
 def _machine() -> list[Any]:
     """What machine code depends on beside its source."""
     compiler, options = get_compiler_and_args()
-    told = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
+    found = shutil.which((os.environ.get("CXX") or "g++").split()[0])
+    if found is None:
+        raise FwbioError(
+            "there is no C++ compiler", where="engine cpp_standalone", mend=_WITHOUT_COMPILER
+        )
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
     listed = Path("/proc/cpuinfo")
     flags = [
         line

@@ -142,6 +142,14 @@ def test_a_cache_that_can_t_be_written_is_told(rng, tmp_path, monkeypatch):
         )
 
 
+def test_a_missing_compiler_is_told(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    standalone._machine.cache_clear()
+    with pytest.raises(FwbioError, match=r"there is no C\+\+ compiler; see that g\+\+ and make"):
+        standalone._key({}, [])
+    standalone._machine.cache_clear()
+
+
 def test_a_program_that_fails_is_told(tmp_path):
     main = tmp_path / "main"
     main.write_text("#!/bin/sh\necho no such table >&2\nexit 3\n")
