@@ -3,6 +3,7 @@
 import json
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -180,6 +181,11 @@ def from_run(
 
 def versions() -> dict[str, str]:
     """The versions of the packages that numbers may depend on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {}
     for package in ("fwbio", "numpy", "xarray", "torch", "triton", "brian2", "scikit-learn"):
         try:

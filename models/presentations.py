@@ -214,9 +214,7 @@ def _drives(
     The trace s and the calcium c run along, since what is left of them at the next presentation
     is part of the map.
     """
-    tau, span = timing.tau_nmda, timing.write
     n, writes, _ = form.key.shape
-    writing = _writing(form)
     predict = np.zeros_like(form.key)
     share = np.ones((n, writes))
     write, erase = form.write, form.erase
@@ -224,29 +222,78 @@ def _drives(
         squared = (form.key**2).sum(-1)
         share = np.where(overlap > 0, overlap / np.where(squared > 0, squared, 1), 1.0)
         predict = erase / share[..., None]
-    plasticity = np.zeros((n, writes))
-    teach = np.zeros(write.shape)
+    shown = presented(phases)
+    on, y = _writing(form)[:, shown], overlap[:, shown]
+    late, window = windows(timing, phases, on)
+    x = reached(np.minimum(y, erase_limit))
+    steady, fading = driven(x / window, window, late, timing.tau_nmda)
+    if erase is None:
+        rate = 1 / (steady - fading)
+    else:
+        rate = np.where(y > 1e-12, x / np.where(y > 1e-12, y, 1), 1.0) / window
+    rate = rate * share[:, shown]
+    target = write[:, shown] / rate[..., None]
+    admitted, fading = (steady - fading)[..., None], fading[..., None]
+    # teach such that teach * admitted + trace * fading = target, step by step: the trace runs along
+    wanted = np.where(on[..., None], target / admitted, 0.0)
+    owed = np.where(on[..., None], fading / admitted, 0.0)
+    left, kept = _fading(timing, phases)
+    needed = np.zeros_like(wanted)
     trace = np.zeros((n, write.shape[-1]))
-    calcium = np.zeros(n)
-    for phase in phases:
-        if phase.kind != "write":
-            trace = trace * np.exp(-phase.duration / tau)
-            calcium = calcium * np.exp(-phase.duration / tau)
-            continue
-        t, on = phase.write, writing[:, phase.write]
-        late = opening(timing.theta_d, tau, calcium)
-        window = span - late
-        y = overlap[:, t]
-        x = reached(np.minimum(y, erase_limit))
-        steady, residual = driven(x / window, window, late, tau)
-        if erase is None:
-            rate = 1 / (steady - residual)
-        else:
-            rate = np.where(y > 1e-12, x / np.where(y > 1e-12, y, 1), 1.0) / window
-        target = write[:, t] / (rate * share[:, t])[:, None]
-        needed = (target - trace * residual[:, None]) / (steady - residual)[:, None]
-        teach[:, t] = np.where(on[:, None], needed, 0.0)
-        plasticity[:, t] = np.where(on, rate * share[:, t], 0.0)
-        trace = trace * np.exp(-span / tau) - teach[:, t] * np.expm1(-span / tau)
-        calcium = (calcium - on) * np.exp(-span / tau) + on
+    for t in range(len(shown)):
+        trace = left[t] * trace
+        needed[:, t] = wanted[:, t] - owed[:, t] * trace
+        trace = kept * trace + (1 - kept) * needed[:, t]
+    plasticity, teach = np.zeros((n, writes)), np.zeros(write.shape)
+    plasticity[:, shown] = np.where(on, rate, 0.0)
+    teach[:, shown] = needed
     return plasticity, predict, teach
+
+
+def presented(phases: tuple[Phase, ...]) -> list[int]:
+    """The writes that are presented, in order of time."""
+    return [phase.write for phase in phases if phase.kind == "write"]
+
+
+def windows(
+    timing: Timing, phases: tuple[Phase, ...], on: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """When calcium opens plasticity in each presentation, and for how long, s.
+
+    Args:
+        timing: the parts of a presentation.
+        phases: in order of time; w of them are presentations.
+        on: whether a trial writes in it, (n, w).
+
+    Returns:
+        Seconds from its start, and seconds from then to its end, (n, w) each.
+    """
+    calcium = np.zeros(on.shape)
+    if timing.theta_d > 0:
+        calcium = remains(timing, phases, on.astype(float)[..., None])[..., 0]
+    late = opening(timing.theta_d, timing.tau_nmda, calcium)
+    return late, timing.write - late
+
+
+def remains(timing: Timing, phases: tuple[Phase, ...], level: np.ndarray) -> np.ndarray:
+    """What is left, as each presentation starts, of a trace that tends to a level during each.
+
+    Args:
+        timing: the parts of a presentation, and the trace's time constant `tau_nmda`.
+        phases: in order of time; w of them are presentations.
+        level: (n, w, column).
+    """
+    left, kept = _fading(timing, phases)
+    before = np.zeros_like(level)
+    after = np.zeros((len(level), level.shape[-1]))
+    for t in range(level.shape[1]):
+        before[:, t] = left[t] * after
+        after = kept * before[:, t] + (1 - kept) * level[:, t]
+    return before
+
+
+def _fading(timing: Timing, phases: tuple[Phase, ...]) -> tuple[np.ndarray, float]:
+    """What a trace keeps over the silence before each presentation, and over a presentation."""
+    starts = np.array([phase.start for phase in phases if phase.kind == "write"])
+    silence = np.diff(starts, prepend=-timing.write) - timing.write
+    return np.exp(-silence / timing.tau_nmda), float(np.exp(-timing.write / timing.tau_nmda))

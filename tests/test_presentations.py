@@ -12,7 +12,7 @@ from fwbio.normal_form import normal_form
 from fwbio.program import operands
 
 TIMING = Timing(gap=0.05, write=0.2, pause=0.03, settle=0.0, read=0.02, tau_nmda=0.1, theta_d=0.0)
-PASSIVE = [name for name in RULES if models.unsupported(RULES[name], "rate") is None]
+PASSIVE = [name for name in RULES if models.unsupported(RULES[name], "flow") is None]
 
 
 def operand_form(program):
