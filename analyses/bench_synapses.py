@@ -24,7 +24,7 @@ from fwbio.files import written_aside
 
 SCHEMA = 1
 DATA, TABLE = "synapses.json", "synapses.csv"
-ROWS = ("rate 100", "rate 500", "spiking 64", "spiking 256")
+ROWS = ("rate 100", "rate 500", "flow 64", "spiking 64", "spiking 256")
 TURNS = 15
 Entry = dict[str, Any]
 
@@ -257,6 +257,10 @@ def _row(name: str, seed: int, *, quick: bool) -> Row:
         from fwbio.analyses.bench_synapses_rate import rate_row
 
         return rate_row(name, 8 if quick else int(size), seed, quick=quick)
+    if kind == "flow":
+        from fwbio.analyses.bench_synapses_flow import flow_row
+
+        return flow_row(name, 8 if quick else int(size), seed, quick=quick)
     from fwbio.analyses.bench_synapses_spiking import spiking_row
 
     return spiking_row(name, int(size), seed, quick=quick)

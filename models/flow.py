@@ -173,14 +173,12 @@ class _Events:
         turnover = np.broadcast_to(
             self.course.turnover, (*form.key.shape[:2], self.course.turnover.shape[-1])
         )
+        # where a key also reads what it erases, one strength does for both
+        strength = self.erased[..., None]
+        value = self.value / np.where(strength > 0, strength, 1) if form.tied else self.value
+        predict = strength if form.tied else self.course.predict * strength
         key, value, predict, turned = (
-            self._with_end(x)
-            for x in (
-                form.key,
-                self.value,
-                self.course.predict * self.erased[..., None],
-                -turnover * self.elapsed[:, :1],
-            )
+            self._with_end(x) for x in (form.key, value, predict, -turnover * self.elapsed[:, :1])
         )
         if self.always:
             last = form.writes_per_step - 1
@@ -194,7 +192,9 @@ class _Events:
             query=tensor(form.query),
             key=tensor(key),
             value=tensor(value),
-            erase=tensor(predict) if predict.any() else None,
+            strength=tensor(predict[..., 0]) if form.tied else None,
+            erase=tensor(predict) if predict.any() and not form.tied else None,
+            tied=form.tied,
             log_decay=tensor(turned if turned.shape[-1] > 1 else turned[..., 0]),
             writes=form.writes_per_step + self.always,
         )
