@@ -58,6 +58,7 @@ class SpikingModel:
             in gaps, dx = -lambda x dt + sigma x dB + tau dB', in 1 / sqrt(s) and in units of the
             weights / sqrt(s) (Kesten 1973, 10.1007/BF02392040, recalled); 0: none.
         engine: Brian2's code generation, "cython" or "numpy".
+        record_bound: bytes of weights, kept and simulated, above which a run warns.
     """
 
     dt: float = 0.5e-3
@@ -88,6 +89,7 @@ class SpikingModel:
     noise_multiplicative: float = within(0.0, high=100.0)
     noise_additive: float = within(0.0, high=100.0)
     engine: str = "cython"
+    record_bound: float = within(1e9)
 
     def faults(self) -> list[tuple[str, str]]:
         """Combinations of parameters that make no cell, each with its mend."""

@@ -1,10 +1,10 @@
 """What both synaptic models need of Brian2: one run, conducted phase by phase, leaving no trace."""
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
-from math import gcd, isclose
+from math import isclose
 
 import brian2 as b2
 import numpy as np
@@ -122,16 +122,14 @@ def conduct(
     """
     if not phases:
         return
-    lengths = [steps_of(phase, dt) for phase in phases]
-    unit = reduce(gcd, lengths)
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]) // unit
-    turns = {int(start): i for i, start in enumerate(starts)}
-    ticks = iter(range(sum(lengths) // unit))
+    lengths = np.array([steps_of(phase, dt) for phase in phases])
+    turns = dict(zip((np.cumsum(lengths) - lengths).tolist(), range(len(phases)), strict=True))
+    steps = itertools.count()
 
     with tqdm(total=len(phases), desc=title, disable=not progress, leave=False) as bar:
 
         def turn() -> None:
-            at = turns.get(next(ticks))
+            at = turns.get(next(steps))
             if at is None:
                 return
             if at > 0:
@@ -139,8 +137,9 @@ def conduct(
                 bar.update()
             enter(phases[at])
 
-        conductor = b2.NetworkOperation(turn, dt=unit * dt * b2.second, when="start", order=-1)
-        b2.Network(*parts, conductor).run(sum(lengths) * dt * b2.second, namespace={})
+        # on the network's own clock, since Brian2 is slower with two of them
+        conductor = b2.NetworkOperation(turn, when="start", order=-1)
+        b2.Network(*parts, conductor).run(int(lengths.sum()) * dt * b2.second, namespace={})
         leave(phases[-1])
 
 

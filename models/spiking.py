@@ -35,7 +35,7 @@ from fwbio.models.cells import RESET, SpikingModel
 from fwbio.models.conductances import fluctuated, spread, whole
 from fwbio.models.dendrite import compensated
 from fwbio.models.presentations import Phase, Plan, Timing, plan
-from fwbio.models.simulation import conduct, dense, engine, weight_scale
+from fwbio.models.simulation import conduct, dense, engine, warn_of_recording, weight_scale
 from fwbio.models.spike_traces import SpikeTraces
 from fwbio.models.substrate import Run
 from fwbio.normal_form import NormalForm
@@ -103,6 +103,9 @@ def run(
     Raises:
         FwbioError: as `fwbio.models.presentations.plan`, `fwbio.models.dendrite.compensated` and
             `fwbio.models.simulation.conduct` say.
+
+    Warns:
+        RecordingWarning: weights, kept and simulated, take more than `record_bound` bytes.
     """
     timing = Timing(
         gap=model.gap,
@@ -116,6 +119,9 @@ def run(
     course = plan(form, timing, erase_limit=min(model.erase_limit, _PASSIVE), where="spiking")
     course = compensated(course, form, model)
     scales = _scales(form, course, initial, model)
+    # a snapshot is one number a synapse, a run one of each of its cells' synapses
+    copies = len(kept) + 2 * model.cells_per_key
+    warn_of_recording(8.0 * initial.size * copies, model.record_bound, "spiking substrate")
     with engine(model.engine, model.dt, seed), _orderless(model):
         began = time.perf_counter()
         network = _Network(

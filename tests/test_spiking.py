@@ -9,7 +9,7 @@ from fwbio import FwbioError, models, record, reference, tasks
 from fwbio.models.cells import RESET, SpikingModel
 from fwbio.models.dendrite import compensated
 from fwbio.models.presentations import Timing, plan
-from fwbio.models.simulation import engine
+from fwbio.models.simulation import RecordingWarning, engine
 from fwbio.normal_form import normal_form
 from fwbio.program import operands
 
@@ -288,3 +288,9 @@ def test_the_record_shows_one_presentation(rng):
     # the write starts below the plasticity threshold of calcium and ends above it
     assert (done.calcium[0] < SpikingModel().theta_d).all()
     assert (done.calcium[-1] > SpikingModel().theta_d).all()
+
+
+def test_a_run_of_many_synapses_warns_before_it_starts(rng):
+    program = random_program("hebb", rng, trials=1, steps=1, nonnegative=True, passive=True)
+    with pytest.warns(RecordingWarning, match="spiking substrate: recording will take"):
+        models.execute(program, "spiking", record_bound=10.0, **FAST)
