@@ -215,6 +215,12 @@ def _local(plasticity: str) -> tuple[type, Callable[..., Run]]:
     return rate_local.LocalModel, partial(rate_local.run, plasticity=equations)
 
 
+def _calcium() -> tuple[type, Callable[..., Run]]:
+    from fwbio.models import rate_volleys
+
+    return rate_volleys.CalciumModel, rate_volleys.run
+
+
 def _volleys(plasticity: str) -> tuple[type, Callable[..., Run]]:
     from fwbio.models import volleys
 
@@ -225,6 +231,7 @@ def _volleys(plasticity: str) -> tuple[type, Callable[..., Run]]:
 _OWN: Mapping[tuple[str, str], Callable[[], tuple[type, Callable[..., Run]]]] = {
     ("thresholded", "rate"): partial(_local, "thresholded"),
     ("dendritic", "rate"): partial(_local, "dendritic"),
+    ("calcium", "rate"): _calcium,
     ("calcium_control", "rate"): partial(_local, "calcium_control"),
     ("pairs", "spiking"): partial(_volleys, "pairs"),
     ("triplets", "spiking"): partial(_volleys, "triplets"),

@@ -48,14 +48,46 @@ class VolleyModel:
 
     def faults(self) -> list[tuple[str, str]]:
         """Combinations of parameters that make no model, each with its mend."""
-        if not np.isclose(LEAD / self.dt, round(LEAD / self.dt)) or self.dt > LEAD:
-            return [
-                (
-                    f"dt = {self.dt:g} s does not divide the lead of {LEAD:g} s",
-                    f"give a whole fraction of {LEAD:g} s",
-                )
-            ]
+        return lead_faults(self.dt)
+
+
+def lead_faults(dt: float) -> list[tuple[str, str]]:
+    """What is wrong with a time step, s, that does not divide the lead, and the mend."""
+    if dt <= LEAD and np.isclose(LEAD / dt, round(LEAD / dt)):
         return []
+    told = f"dt = {dt:g} s does not divide the lead of {LEAD:g} s"
+    return [(told, f"give a whole fraction of {LEAD:g} s")]
+
+
+def onsets(interval: np.ndarray, dt: float, *, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """When each step's volleys start, and when it ends, s, (step,) each.
+
+    Args:
+        interval: (n, step, 1), s; the last step lasts as long as its own.
+        dt: time step, s.
+        where: the substrate, for error messages.
+
+    Raises:
+        FwbioError: intervals that differ between trials, are no whole numbers of time steps, or not
+            above the lead.
+    """
+    seconds = interval[..., 0]
+    if (seconds != seconds[:1]).any():
+        raise FwbioError(
+            "trials have intervals of their own",
+            where=where,
+            mend="give every trial the same, or run them one by one",
+        )
+    sound = np.isclose(seconds / dt, np.round(seconds / dt)) & (seconds > LEAD)
+    if not sound.all():
+        raise FwbioError(
+            f"an interval of {seconds[~sound].flat[0]:g} s",
+            where=where,
+            mend=f"give whole numbers of dt = {dt:g} s above the lead of {LEAD:g} s",
+        )
+    lasting = np.round(seconds[0] / dt) * dt
+    starts = np.cumsum(lasting) - lasting[:1]
+    return starts, np.append(starts[1:], starts[-1:] + np.maximum(lasting[-1:], 2 * LEAD))
 
 
 def pairs() -> PlasticSynapse:
@@ -98,9 +130,7 @@ def run(
     n, rows, columns = initial.shape
     steps = streams["query"].shape[1]
     rng = np.random.default_rng(seed)
-    lasting = np.round(streams["interval"][0, :, 0] / model.dt).astype(int) * model.dt
-    starts = np.concatenate([[0.0], np.cumsum(lasting[1:])])
-    ends = np.concatenate([starts[1:], starts[-1:] + np.maximum(lasting[-1:], 2 * LEAD)])
+    starts, ends = onsets(streams["interval"], model.dt, where="spiking substrate")
     value = streams["value"][:, :, None, :] * np.array([1.0, -1.0])[:, None]
     chances = {
         "key": np.repeat(streams["key"].reshape(n, steps, -1), model.cells_per_key, axis=-1),
@@ -212,17 +242,3 @@ def _check(streams: Mapping[str, np.ndarray], model: VolleyModel) -> None:
                 where="spiking substrate",
                 mend=f"give {name}s from {low:g} to 1",
             )
-    interval = streams["interval"][..., 0]
-    if (interval != interval[:1]).any():
-        raise FwbioError(
-            "trials have intervals of their own",
-            where="spiking substrate",
-            mend="give every trial the same, or run them one by one",
-        )
-    whole = np.isclose(interval / model.dt, np.round(interval / model.dt))
-    if not whole.all() or (interval <= LEAD).any():
-        raise FwbioError(
-            f"an interval of {interval[~whole | (interval <= LEAD)].flat[0]:g} s",
-            where="spiking substrate",
-            mend=f"give whole numbers of dt = {model.dt:g} s above the lead of {LEAD:g} s",
-        )

@@ -1,0 +1,158 @@
+"""The calcium rule in a memory of graded volleys, by Brian2: Graupner and Brunel's own synapse.
+
+Each step the key cells fire at once and the value cells LEAD seconds later; a volley of strength
+k_i, or v_j, lets in that share of a spike's calcium. Between volleys calcium decays and moves the
+efficacy, w = rho here, without noise and without the potential that holds it: their mean.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import brian2 as b2
+import numpy as np
+
+from fwbio.errors import FwbioError
+from fwbio.models.plasticity_calcium import GraupnerBrunel
+from fwbio.models.presentations import Phase
+from fwbio.models.simulation import conduct, dense, engine
+from fwbio.models.substrate import Run
+from fwbio.models.synapse import PlasticSynapse
+from fwbio.models.volleys import lead_faults, onsets
+from fwbio.traces import LEAD
+
+_SILENT = -1.0  # s: the time of a volley that never comes
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalciumModel:
+    """Parameters of the rate substrate of the calcium rule; times in seconds.
+
+    Args:
+        dt: time step; the delay of the presynaptic calcium is rounded to a whole number of it, and
+            the efficacy takes Euler steps.
+        parameters: "cortical_slice", as the rule has it, or another of the published sets.
+        engine: Brian2's code generation, "cython" or "numpy".
+    """
+
+    dt: float = 0.1e-3
+    parameters: str = "cortical_slice"
+    engine: str = "cython"
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Combinations of parameters that make no model, each with its mend."""
+        return lead_faults(self.dt)
+
+
+def run(
+    streams: Mapping[str, np.ndarray],
+    initial: np.ndarray,
+    kept: np.ndarray,
+    model: CalciumModel,
+    seed: int,
+    progress: bool,
+) -> Run:
+    """Simulate a program of the calcium rule.
+
+    Args:
+        streams: key, value, query, interval (s) and perhaps beta, (n, step, channel), n trials.
+        initial: weights before the first step, (n, row, column).
+        kept: steps after which weights are kept.
+        model: parameters.
+        seed: unused by this deterministic model but for the engine's state.
+        progress: whether to show a bar.
+
+    Raises:
+        FwbioError: negative queries, no such set of parameters, or an interval that is no whole
+            number of time steps, not above the lead, or not the same in all trials.
+    """
+    if (streams["query"] < 0).any():
+        raise FwbioError(
+            f"the query reaches {streams['query'].min():.3g}, and rates can't be negative",
+            where="rate substrate",
+            mend="code signed items with ON/OFF cells (coding='on_off')",
+        )
+    n, rows, columns = initial.shape
+    steps = streams["query"].shape[1]
+    starts, ends = onsets(streams["interval"], model.dt, where="rate substrate")
+    beta = streams.get("beta", np.ones((n, steps, 1)))
+    drawn = np.zeros((n, steps, columns))
+    snapshots = np.zeros((n, len(kept), rows, columns))
+    published = replace(GraupnerBrunel.named(model.parameters), sigma=0.0, potential=0.0)
+    with engine(model.engine, model.dt, seed):
+        cells = {
+            name: b2.NeuronGroup(
+                n * size,
+                "amount : 1\ndue : second",
+                threshold="abs(t - due) < dt / 2",
+                reset="",
+                name=f"{name}_volleys",
+            )
+            for name, size in (("key", rows), ("value", columns))
+        }
+        for group in cells.values():
+            group.due = _SILENT * b2.second
+        i, j = dense(n, rows, columns)
+        synapses = _graded(published.synapse()).connect(
+            cells["key"], cells["value"], i, j, name="calcium_synapses"
+        )
+        synapses.rho = initial.ravel()
+        weights = synapses.variables["rho"].get_value()
+        strength = synapses.variables["strength"].get_value()
+        trial = np.repeat(np.arange(n), rows * columns)
+
+        def enter(phase: Phase) -> None:
+            strength[:] = beta[trial, phase.step, 0]
+            for name, late in (("key", 0.0), ("value", LEAD)):
+                cells[name].amount = np.maximum(streams[name][:, phase.step], 0).ravel()
+                cells[name].due = (phase.start + late) * b2.second
+
+        def leave(phase: Phase) -> None:
+            now = weights.reshape(n, rows, columns)
+            drawn[:, phase.step] = np.einsum("nk,nkv->nv", streams["query"][:, phase.step], now)
+            snapshots[:, kept == phase.step] = now[:, None]
+
+        phases = [
+            Phase(kind="volley", step=t, write=t, start=start, duration=end - start)
+            for t, (start, end) in enumerate(zip(starts, ends, strict=True))
+        ]
+        conduct(
+            [*cells.values(), synapses],
+            phases,
+            dt=model.dt,
+            enter=enter,
+            leave=leave,
+            progress=progress,
+            title="calcium synapses",
+        )
+    other = model.parameters != "cortical_slice"
+    return Run(
+        readout=drawn,
+        weights=snapshots,
+        onset=starts,
+        exact=("calcium, and the time it spends above each threshold",),
+        approximate=(
+            f"Euler steps of {model.dt:g} s, and a delay rounded to them",
+            "no noise and no potential: the mean of the published efficacy",
+            "cues leave no calcium, and are read without spikes",
+            *((f"the set {model.parameters}, where the rule's is cortical_slice",) * other),
+        ),
+        backend=f"brian2-{model.engine}",
+    )
+
+
+def _graded(synapse: PlasticSynapse) -> PlasticSynapse:
+    """The synapse with calcium in proportion to each volley, and its drift to `strength`."""
+
+    def by_amount(code: Mapping[str, str], jump: str, side: str) -> dict[str, str]:
+        graded = f"({jump} * amount_{side})"
+        return {pathway: text.replace(jump, graded) for pathway, text in code.items()}
+
+    equations = synapse.equations
+    for rate in ("gamma_p", "gamma_d"):
+        equations = equations.replace(rate, f"strength * {rate}")
+    return replace(
+        synapse,
+        equations=f"{equations}\nstrength : 1",
+        on_pre=by_amount(synapse.on_pre, "c_pre", "pre"),
+        on_post=by_amount(synapse.on_post, "c_post", "post"),
+    )
