@@ -96,7 +96,19 @@ class Records:
             n = max(r.sizes["trial"] for key, r in self.records.items() if key[1] == s)
             counts.setdefault(n, []).append(s)
         ran = [f"{listed(names)} {n}" for n, names in counts.items()]
-        return f"Trials: {', '.join(ran)}" + (", the first ones." if len(ran) > 1 else ".")
+        few = max(counts, default=0)
+        fewer = [
+            f"; all {n} of the {programmer} programmer's"
+            for programmer in self.programmers
+            if (
+                n := max(
+                    r.sizes["trial"] for key, r in self.records.items() if key[0] == programmer
+                )
+            )
+            < few
+        ]
+        first = ", the first ones" if len(ran) > 1 or fewer else ""
+        return f"Trials: {', '.join(ran)}{first}{''.join(fewer)}."
 
 
 def _figure(width: float, height: float) -> Figure:
