@@ -146,8 +146,9 @@ def to_flow(step: Step, presentation: Presentation) -> Flow:
         tau (s), eta (1/s) and gain, of that shape.
 
     Raises:
-        FwbioError: alpha out of (0, 1], or an erase strength that no passive synapse reaches:
-            erase |k|^2 must be below 1.
+        FwbioError: alpha out of (0, 1]; an erase strength that no passive synapse reaches, since
+            erase |k|^2 must be below 1; a step with error correction that writes and does not
+            erase, or one without that erases.
     """
     alpha, erase = np.asarray(step.alpha, float), np.asarray(step.erase, float)
     if not ((alpha > 0) & (alpha <= 1)).all():
@@ -162,8 +163,20 @@ def to_flow(step: Step, presentation: Presentation) -> Flow:
             where="Step",
             mend="a passive synapse erases less than all: give it from 0 up and below 1",
         )
+    if presentation.corrects and ((share == 0) & (np.asarray(step.write) != 0)).any():
+        raise FwbioError(
+            "a step writes and does not erase",
+            where="Step",
+            mend="a synapse that corrects its error erases: give corrects=False, or erase above 0",
+        )
+    if not presentation.corrects and (share != 0).any():
+        raise FwbioError(
+            "a step erases, and the presentation corrects no error",
+            where="Step",
+            mend="give erase = 0, or corrects=True",
+        )
     with np.errstate(divide="ignore"):
-        tau = (presentation.gap + _turning(presentation)) / -np.log(alpha)
+        tau = (presentation.gap + _turning(presentation)) / np.abs(np.log(alpha))
     # a write strength of its own needs plasticity even where nothing is erased
     reach = -np.log1p(-share) if presentation.corrects else np.ones_like(share)
     eta = reach / (squared * window) if presentation.corrects else reach / window
@@ -240,10 +253,10 @@ def driven(rate: Array, window: Array, start: Array, tau: float) -> tuple[Array,
     if tau == 0:
         return steady, 0.0 * steady
     # (exp(-window/tau) - exp(-rate window)) / (rate - 1/tau), regular where the two rates meet
-    gap = (rate - 1 / tau) * window
-    close = np.abs(gap) < 1e-9
+    gap = np.abs(rate - 1 / tau) * window
+    close = gap < 1e-9
     ratio = np.where(close, 1.0, -np.expm1(-gap) / np.where(close, 1.0, gap))
-    fading = window * np.exp(-window / tau) * ratio * np.exp(-start / tau)
+    fading = window * np.exp(-np.minimum(rate, 1 / tau) * window - start / tau) * ratio
     return steady, fading
 
 

@@ -11,6 +11,7 @@ from fwbio.models.mapping import (
     Presentation,
     Step,
     channel_error,
+    driven,
     threshold_of,
     to_flow,
     to_step,
@@ -75,6 +76,28 @@ def test_the_step_is_where_the_synapse_s_equation_ends(case, rng):
     assert_close(w, erased + step.write * key * value, "ode")
 
 
+@pytest.mark.parametrize("turnover", ["between", "always"])
+def test_without_decay_nothing_turns_over(turnover):
+    step = Step(alpha=1.0, write=0.4, erase=0.5)
+    shown = Presentation(turnover=turnover)
+    flow = to_flow(step, shown)
+    assert flow.tau == np.inf
+    again = to_step(flow, shown)
+    for name in ("alpha", "write", "erase"):
+        assert_close(getattr(again, name), getattr(step, name), "float64")
+
+
+@pytest.mark.parametrize("rate", [0.0, 3.0, 1e5])
+@pytest.mark.parametrize("tau", [1e-5, 0.1, 1e4])
+def test_drives_are_their_integrals_at_any_rate(rate, tau):
+    """(e^-(T/tau) - e^-(rate T)) / (rate - 1/tau), its two exponents far apart."""
+    window, start = 0.3, 0.02
+    steady, fading = driven(np.array(rate), window, start, tau)
+    late = np.exp(-start / tau) * (np.exp(-window / tau) - np.exp(-rate * window))
+    assert_close(steady, -np.expm1(-rate * window) / rate if rate else window, "float64")
+    assert_close(fading, late / (rate - 1 / tau), "convergence")
+
+
 def test_turnover_during_the_writing_parts_the_gates():
     """Without it one gate writes and erases, as in gated_delta; with it writing is the weaker."""
     flow = Flow(tau=0.5, eta=10.0)
@@ -124,6 +147,14 @@ def test_thresholds_scale_with_calcium():
         (
             lambda: to_flow(Step(alpha=1, write=1, erase=1.0), Presentation()),
             "erase .* reaches 1; a passive synapse erases less than all",
+        ),
+        (
+            lambda: to_flow(Step(alpha=0.9, write=1), Presentation()),
+            "writes and does not erase; .* give corrects=False, or erase above 0",
+        ),
+        (
+            lambda: to_flow(Step(alpha=0.9, write=1, erase=0.2), Presentation(corrects=False)),
+            "a step erases, and the presentation corrects no error; give erase = 0",
         ),
         (lambda: to_step(Flow(tau=-1.0, eta=1), Presentation()), "tau = -1.0 .* above 0"),
         (lambda: to_step(Flow(tau=1.0, eta=-1), Presentation()), "eta = -1 .* from 0 up"),
