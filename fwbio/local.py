@@ -15,6 +15,9 @@ from fwbio.data import constants
 from fwbio.rule import Rule
 from fwbio.traces import LEAD, SWING, Clock, signed
 
+_RATES = constants("plasticity_rates")
+_CALCIUM = constants("plasticity_calcium")
+
 Array = Any
 Step = Callable[[int, Array], Array]
 
@@ -25,7 +28,8 @@ def stepper(rule: Rule, streams: dict[str, Array], *, xp: ModuleType, axis: int)
     Args:
         rule: one whose terms are not linear.
         streams: `key`, `value` (.., time, channel) and the rule's own; a scalar a step has a last
-            axis of size 1.
+            axis of size 1. `since`, where traces start anew within them, is the interval before
+            each step, infinite there; `interval` stays how long a step lasts.
         xp: numpy or torch.
         axis: the (non-negative) axis of time.
     """
@@ -71,7 +75,7 @@ def _thresholded(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -
 
 def _dendritic(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -> Step:
     """Learn the soma's rate less what its dendrite predicts of it, r(v) - r(a W^T k)."""
-    fit = constants("plasticity_rates")
+    fit = _RATES
     attenuation = fit["dendritic_g_dendrite"] / (
         fit["dendritic_g_dendrite"] + fit["dendritic_g_leak"]
     )
@@ -96,10 +100,10 @@ def _calcium(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -> St
     it is above theta_p the efficacy moves to gamma_p / (gamma_p + gamma_d), while it is between
     the thresholds it decays; negative keys and values are silent.
     """
-    table = constants("plasticity_calcium")
-    fit = {name: table[f"cortical_slice_{name}"] for name in _CALCIUM}
+    table = _CALCIUM
+    fit = {name: table[f"cortical_slice_{name}"] for name in _FITTED}
     tau, tau_ca, delay = fit["tau"], fit["tau_ca"], fit["delay"]
-    clock = Clock(streams["interval"], xp, axis)
+    clock = Clock(streams.get("since", streams["interval"]), xp, axis)
     key, value = (xp.clip(streams[name], 0, None) for name in ("key", "value"))
     kept = clock.left(tau_ca)
     before = clock.past(fit["c_pre"] * key, kept) + fit["c_pre"] * key
@@ -130,17 +134,16 @@ def _calcium(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -> St
     return step
 
 
-_CALCIUM = ("tau", "tau_ca", "delay", "c_pre", "c_post", "gamma_p", "gamma_d")
+_FITTED = ("tau", "tau_ca", "delay", "c_pre", "c_post", "gamma_p", "gamma_d")
 
 
 def _calcium_control(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -> Step:
     """Shouval's W <- Omega(Ca) + (W - Omega(Ca)) exp(-beta interval / tau(Ca)).
 
-    Calcium stands where open receptors, k of them, and a voltage SWING v above rest hold it;
+    Calcium stands where open receptors, k of them, and a voltage 2 SWING v above rest hold it;
     negative keys and values are silence and rest.
     """
-    table = constants("plasticity_calcium")
-    fit = {name.removeprefix("shouval_"): x for name, x in table.items() if "shouval_" in name}
+    fit = {name.removeprefix("shouval_"): x for name, x in _CALCIUM.items() if "shouval_" in name}
 
     def sigmoid(x: Array) -> Array:
         return 1 / (1 + xp.exp(-fit["omega_slope"] * x))

@@ -92,7 +92,8 @@ def normal_form(
         rule: any rule of the table.
         streams: `key` and `value` (.., time, channel), `query` (.., step, pre) and the rule's own
             streams, all with the same number of axes: a scalar a step has a last axis of size 1.
-            `interval` is one of them where a rule has it.
+            `interval` is one of them where a rule has it, or `since` in its place: infinite where
+            the rule's traces start anew.
         xp: numpy or torch.
         time_axis: the (non-negative) axis of time in all of them.
         writes_per_step: the length of the time axis of key, value and beta in steps.
@@ -100,13 +101,14 @@ def normal_form(
             starts unscaled unless given.
     """
     terms = rule.terms
+    since = streams.get("since", streams.get("interval"))
     if not terms.linear:
         raise FwbioError(
             f"{rule.name!r} is not linear in its weights",
             where="normal_form",
             mend="make its steps by fwbio.local.stepper",
         )
-    key, query = _features(terms, streams, xp, time_axis)
+    key, query = _features(terms, streams, since, xp, time_axis)
     value, strength = streams["value"], streams.get("beta")
     log_decay, after = streams.get("log_decay"), None
     if terms.transposed:
@@ -122,7 +124,7 @@ def normal_form(
         value, strength = strength * value, None
     if terms.plasticity in traces.WRITES:
         key, value, strength, writes_per_step = _traced(
-            terms, key, value, strength, streams["interval"], xp, time_axis
+            terms, key, value, strength, since, xp, time_axis
         )
     value = _with_companion(terms, key, value, xp)
     reading = {
@@ -220,12 +222,12 @@ def normalised(readout: Array, form: NormalForm, xp: ModuleType) -> Array:
 
 
 def _features(
-    terms: Terms, streams: dict[str, Array], xp: ModuleType, axis: int
+    terms: Terms, streams: dict[str, Array], since: Array, xp: ModuleType, axis: int
 ) -> tuple[Array, Array]:
     """Keys and queries as the memory sees them."""
     key, query = streams["key"], streams["query"]
     if terms.plasticity == "release":
-        return traces.released(key, query, streams["interval"], xp=xp, axis=axis)
+        return traces.released(key, query, since, xp=xp, axis=axis)
     if terms.feature == "scaled":
         return key / key.shape[-1] ** 0.5, query
     if terms.feature == "elu_plus_one":

@@ -11,6 +11,7 @@ from fwbio.errors import FwbioError, unknown_name
 from fwbio.record import PROGRAM, SCHEMA, labelled, require
 from fwbio.rule import DEFAULTS, Rule
 from fwbio.rules import RULES, resolve
+from fwbio.traces import SHORTEST
 
 LEADING = ("trial", "head")
 GATES = (
@@ -83,8 +84,9 @@ def make(
         erase_key: (.., step, pre), for rules that read their prediction by another key.
         erase_direction: (.., step, pre), for rules that erase along another key.
         ridge: > 0, (.., step, pre), for rules that read by least squares.
-        interval: seconds since the step before, as long as which a step lasts, > 0, (.., step),
-            for rules that keep traces or follow calcium in time; 0.1 unless given.
+        interval: seconds since the step before, as long as which a step lasts, (.., step), for
+            rules that keep traces or follow calcium in time; above 0, and what the rule's volleys
+            take (`fwbio.traces.SHORTEST`); 0.1 unless given.
         theta_p: calcium above which synapses grow, >= 0, (.., step), for rules with thresholds; 0
             unless given.
         theta_d: calcium below minus which they shrink, likewise.
@@ -143,6 +145,7 @@ def make(
         _refuse_own_axes(name, x, streams[name], dims.get(name, SCHEMA[name].dims), positional)
     _sizes(streams)
     _refuse_empty(sizes)
+    _refuse_short_steps(rule, streams)
     program = xr.Dataset(streams, coords={"step": np.arange(sizes["step"])})
     program["step"].attrs = {"units": "1", "long_name": "presentation"}
     program.attrs = {
@@ -188,6 +191,17 @@ def _refuse_empty(sizes: Mapping[str, int]) -> None:
     for dim, size in sizes.items():
         if size == 0 and dim != "step":
             raise FwbioError(f"there is no {dim}", where="program", mend=f"give at least one {dim}")
+
+
+def _refuse_short_steps(rule: Rule, streams: Mapping[Hashable, xr.DataArray]) -> None:
+    """Refuse steps that end before their own values do."""
+    shortest = SHORTEST.get(rule.terms.plasticity)
+    if shortest and "interval" in streams and (streams["interval"] <= shortest).any():
+        raise FwbioError(
+            f"a step of {float(streams['interval'].min()):g} s ends before its value does",
+            where="interval",
+            mend=f"give {rule.name!r} intervals above {shortest:g} s",
+        )
 
 
 def check_streams(rule: Rule, given: set[str]) -> None:
@@ -264,6 +278,7 @@ def operands(program: xr.Dataset) -> Operands:
     rule = RULES[name]
     check_streams(rule, {gate for gate in GATES if gate in program})
     _check_initial(rule, {str(name) for name in program.data_vars})
+    _refuse_short_steps(rule, program.data_vars)
     expected = _stream_dims(rule)
     used = [name for name in expected if name in program]
     for name in used:

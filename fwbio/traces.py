@@ -9,12 +9,13 @@ substrate of the normal form runs them.
 Where a rule is not linear in v, signed values are pairs of ON and OFF cells: f(v+) - f(v-).
 
 Arrays are NumPy's or torch's (`xp` is the module), a scalar a step has a last axis of size 1, and
-constants come from fwbio.data, with their sources. An infinite interval starts anew.
+constants come from fwbio.data, with their sources. An infinite interval starts anew. A step's
+value is over before the next step's volley: intervals are longer than `SHORTEST`.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from fwbio.data import constants
@@ -23,9 +24,17 @@ Array = Any
 Writes = list[tuple[Array, Array]]
 
 LEAD = 0.01
-INTERVAL = 0.1
 SWING = 0.05
 HOLD = 0.02
+# seconds that a step takes at least, by plasticity: until its value is over
+SHORTEST: Mapping[str, float] = MappingProxyType(
+    {"pairs": LEAD, "triplets": LEAD, "voltage": LEAD + HOLD, "calcium": LEAD}
+)
+
+# read once and here, for torch compiles no reading of files
+_RATES = constants("plasticity_rates")
+_TIMING = constants("plasticity_timing")
+_SHORT_TERM = constants("short_term")
 
 
 def written(
@@ -101,30 +110,28 @@ def signed(f: Callable[[Array], Array], value: Array, xp: ModuleType) -> Array:
 
 def _bcm(key: Array, value: Array, clock: Clock) -> Writes:
     """Key times y (y - theta), theta the mean of y^2; the teaching input sets y = v."""
-    tau = constants("plasticity_rates")["bcm_tau_theta"]
+    tau = _RATES["bcm_tau_theta"]
     return [(key, signed(lambda y: y * (y - clock.mean(y**2, tau)), value, clock.xp))]
 
 
 def _covariance(key: Array, value: Array, clock: Clock) -> Writes:
     """Key less its mean, times value less its mean."""
-    tau = constants("plasticity_rates")["covariance_tau_mean"]
+    tau = _RATES["covariance_tau_mean"]
     return [(key - clock.mean(key, tau), value - clock.mean(value, tau))]
 
 
 def _pairs(key: Array, value: Array, clock: Clock) -> Writes:
     """Depression of what fires after a value, then growth of what fired before one; in A+."""
-    song = constants("plasticity_timing")
-    before = clock.left(song["pair_tau_plus"])
-    after = clock.left(song["pair_tau_minus"])
-    value_trace = clock.past(value, after, clock.left(song["pair_tau_minus"], LEAD))
-    key_trace = clock.past(key, before) + key
-    lead = clock.faded(LEAD, song["pair_tau_plus"])
-    return [(key, -song["pair_depression"] * value_trace), (key_trace, lead * value)]
+    plus, minus = _TIMING["pair_tau_plus"], _TIMING["pair_tau_minus"]
+    value_trace = clock.past(value, clock.left(minus), clock.left(minus, LEAD))
+    key_trace = clock.past(key, clock.left(plus)) + key
+    lead = clock.faded(LEAD, plus)
+    return [(key, -_TIMING["pair_depression"] * value_trace), (key_trace, lead * value)]
 
 
 def _triplets(key: Array, value: Array, clock: Clock) -> Writes:
     """Pairs whose growth waits for an earlier value, and whose depression for an earlier key."""
-    fit = constants("plasticity_timing")
+    fit = _TIMING
     plus, minus, x, y = (fit[f"triplet_tau_{name}"] for name in ("plus", "minus", "x", "y"))
     value_trace = clock.past(value, clock.left(minus), clock.left(minus, LEAD))
     key_trace = clock.past(key, clock.left(plus)) + key
@@ -141,7 +148,7 @@ def _triplets(key: Array, value: Array, clock: Clock) -> Writes:
 
 def _voltage(key: Array, value: Array, clock: Clock) -> Writes:
     """Clopath's rule, solved for a value that holds the voltage at SWING v above rest for HOLD."""
-    fit, xp = constants("plasticity_timing"), clock.xp
+    fit, xp = _TIMING, clock.xp
     minus, plus, x = (fit[f"clopath_tau_{name}"] for name in ("minus", "plus", "x"))
     above = fit["clopath_theta_plus"] - fit["clopath_theta_minus"]
     key_trace = (clock.past(key, clock.left(x)) + key) / x
@@ -197,8 +204,7 @@ def released(
 
     Source: Markram, Wang & Tsodyks 1998, 10.1073/pnas.95.9.5323; the constants of Mongillo 2008.
     """
-    fit = constants("short_term")
-    use, tau_f, tau_d = (fit[f"mongillo_{name}"] for name in ("use", "tau_f", "tau_d"))
+    use, tau_f, tau_d = (_SHORT_TERM[f"mongillo_{name}"] for name in ("use", "tau_f", "tau_d"))
     index = [slice(None)] * axis
     f: Array = 0.0
     x: Array = 1.0

@@ -72,8 +72,8 @@ def scan(
             told), "tf32" (that of float16), "tf32x3" or "bf16" (that of bfloat16); states and sums
             are float32 all the same. Every other backend has the state's own products.
         **streams: further streams that the rule declares: `erase_key`, `erase_direction` and
-            `ridge` (above 0) [B, T, H, K]; `log_beta`, `interval` (seconds, above 0), `theta_p` and
-            `theta_d` (from 0 up) [B, T, H].
+            `ridge` (above 0) [B, T, H, K]; `log_beta`, `interval` (seconds, above 0 and what
+            `fwbio.traces.SHORTEST` says), `theta_p` and `theta_d` (from 0 up) [B, T, H].
 
     Returns:
         The read-outs [B, T, H, V] in q's dtype and the final state, shaped as `initial_state`;

@@ -49,7 +49,7 @@ def execute(
         # a trace is a product of many factors, and vectors cost little beside a state
         streams = {name: x.double() for name, x in streams.items()}
     if rule.terms.traces and ends is not None:
-        streams["interval"] = _started(streams["interval"], ends)
+        streams["since"] = _started(streams["interval"], ends)
     if not rule.terms.linear:
         y, final, kept = local.run(rule, streams, state, keep_every, ends)
         y = y.to(dtype)

@@ -63,7 +63,7 @@ def run(
 
     Raises:
         FwbioError: negative queries, no such set of parameters, or an interval that is no whole
-            number of time steps, not above the lead, or not the same in all trials.
+            number of time steps, or not the same in all trials.
     """
     if (streams["query"] < 0).any():
         raise FwbioError(

@@ -68,8 +68,7 @@ def onsets(interval: np.ndarray, dt: float, *, where: str) -> tuple[np.ndarray, 
         where: the substrate, for error messages.
 
     Raises:
-        FwbioError: intervals that differ between trials, are no whole numbers of time steps, or not
-            above the lead.
+        FwbioError: intervals that differ between trials, or are no whole numbers of time steps.
     """
     seconds = interval[..., 0]
     if (seconds != seconds[:1]).any():
@@ -78,12 +77,12 @@ def onsets(interval: np.ndarray, dt: float, *, where: str) -> tuple[np.ndarray, 
             where=where,
             mend="give every trial the same, or run them one by one",
         )
-    sound = np.isclose(seconds / dt, np.round(seconds / dt)) & (seconds > LEAD)
+    sound = np.isclose(seconds / dt, np.round(seconds / dt))
     if not sound.all():
         raise FwbioError(
             f"an interval of {seconds[~sound].flat[0]:g} s",
             where=where,
-            mend=f"give whole numbers of dt = {dt:g} s above the lead of {LEAD:g} s",
+            mend=f"give whole numbers of dt = {dt:g} s",
         )
     lasting = np.round(seconds[0] / dt) * dt
     starts = np.cumsum(lasting) - lasting[:1]
@@ -123,8 +122,8 @@ def run(
         plasticity: makes the synapse's model.
 
     Raises:
-        FwbioError: keys or values that are no chances, an interval that is no whole number of time
-            steps or is not above the lead.
+        FwbioError: keys or values that are no chances, or an interval that is no whole number of
+            time steps.
     """
     _check(streams, model)
     n, rows, columns = initial.shape
@@ -133,9 +132,9 @@ def run(
     starts, ends = onsets(streams["interval"], model.dt, where="spiking substrate")
     value = streams["value"][:, :, None, :] * np.array([1.0, -1.0])[:, None]
     chances = {
-        "key": np.repeat(streams["key"].reshape(n, steps, -1), model.cells_per_key, axis=-1),
+        "key": np.repeat(streams["key"], model.cells_per_key, axis=-1),
         "value": np.repeat(
-            np.maximum(value, 0).reshape(n, steps, -1), model.cells_per_value, axis=-1
+            np.maximum(value, 0).reshape(n, steps, 2 * columns), model.cells_per_value, axis=-1
         ),
     }
     fired = {name: rng.random(chance.shape) < chance for name, chance in chances.items()}

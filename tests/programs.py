@@ -49,7 +49,7 @@ def random_streams(
         "ridge": lambda *dims: rng.uniform(0.5, 1.5, (*leading, *(sizes[d] for d in dims))),
         "erase": lambda *dims: rng.uniform(0.1, 0.9, (*leading, *(sizes[d] for d in dims))),
         "interval": lambda *dims: np.broadcast_to(  # of all trials alike, in whole milliseconds
-            1e-3 * rng.integers(20, 200, [sizes[d] for d in dims]),
+            1e-3 * rng.integers(40, 200, [sizes[d] for d in dims]),
             (*leading, *(sizes[d] for d in dims)),
         ),
         "theta_p": lambda *dims: rng.uniform(0, 0.1, (*leading, *(sizes[d] for d in dims))),

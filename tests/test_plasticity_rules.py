@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from programs import random_program, random_streams
+from programs import random_program, random_streams, random_tensors
 from tolerances import assert_close
 
 from fwbio import RULES, FwbioError, program, reference, traces
@@ -165,8 +165,13 @@ def test_a_call_starts_its_traces_anew(rule, rng):
 
 
 @pytest.mark.parametrize("rule", [name for name, r in RULES.items() if r.terms.traces])
-def test_packed_sequences_do_not_share_traces(rule, rng):
-    whole = {n: torch.tensor(x)[None, :, None] for n, x in random_streams(rule, rng).items()}
+@pytest.mark.parametrize("interval", [0.031, 0.1])
+def test_packed_sequences_do_not_share_traces(rule, interval, rng):
+    """Short steps of strong keys and values, so that calcium is high as the next step starts."""
+    streams = random_streams(rule, rng)
+    streams |= {name: 5 * np.abs(streams[name]) for name in ("key", "value")}
+    streams["interval"] = np.full(6, interval)
+    whole = {n: torch.tensor(x)[None, :, None] for n, x in streams.items()}
     operands = {{"key": "k", "value": "v", "query": "q"}.get(n, n): x for n, x in whole.items()}
     _, packed = scan(rule, **operands, cu_seqlens=torch.tensor([0, 2, 2, 6]))
     for state, part in zip(packed, (np.s_[:2], np.s_[2:2], np.s_[2:6]), strict=True):
@@ -182,15 +187,42 @@ def test_a_rule_that_is_not_linear_has_no_normal_form(rng):
 @pytest.mark.parametrize(
     ("rule", "wrong", "words"),
     [
-        ("stdp", {"interval": 0.0}, "'interval' is not above 0"),
+        ("shouval", {"interval": 0.0}, "'interval' is not above 0"),
         ("thresholded_delta", {"theta_p": -0.1}, "'theta_p' is below 0"),
         ("hebb", {"interval": 0.1}, "has no stream 'interval'"),
+        ("stdp", {"interval": 0.01}, "a step of 0.01 s ends before its .* above 0.01 s"),
+        (
+            "clopath",
+            {"interval": 0.025},
+            "a step of 0.025 s ends .* 'clopath' intervals above 0.03",
+        ),
+        ("calcium", {"interval": 0.001}, "a step of 0.001 s ends before its value does"),
     ],
 )
 def test_bad_streams_are_told(rule, wrong, words, rng):
     streams = random_streams(rule, rng)
     with pytest.raises(FwbioError, match=words):
         program.make(rule, **streams | wrong)
+
+
+def test_short_steps_of_a_changed_program_are_told(rng):
+    made = random_program("calcium", rng)
+    with pytest.raises(FwbioError, match=r"a step of 0\.005 s ends before its value does"):
+        reference.execute(made.assign(interval=0 * made.interval + 0.005))
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("rule", [n for n, r in RULES.items() if r.terms.plasticity != "product"])
+def test_every_plasticity_compiles_as_one_graph(rule, rng):
+    torch.compiler.reset()
+    operands = random_tensors(rule, rng, steps=3)
+
+    def read(operands):
+        return scan(rule, **operands, return_states=2)
+
+    compiled = torch.compile(read, fullgraph=True, backend="eager")
+    for actual, expected in zip(compiled(operands), read(operands), strict=True):
+        assert_close(actual, expected, "float64")
 
 
 def test_a_program_records_what_it_was_not_told(rng):

@@ -65,6 +65,15 @@ def test_a_cue_may_be_read_by_few_cells(rng):
     assert (mean.readout.values != few.readout.values).any()
 
 
+@rules
+def test_a_program_may_have_no_steps(rule, rng):
+    made = volleys(rule, rng, steps=0, initial_weights=True)
+    run = models.execute(made, "spiking", engine="numpy")
+    assert run.readout.shape == (2, 0, 3)
+    assert run.onset.shape == (0,)
+    assert validate(run) == []
+
+
 def test_seeds_repeat(rng):
     made = volleys("stdp", rng)
     first, again, other = (
@@ -80,7 +89,7 @@ def test_seeds_repeat(rng):
         ({"key": 1.4}, {}, "the key goes from .* chance that a cell fires; give keys from 0 to 1"),
         ({"value": -1.4}, {}, "the value goes from .* give values from -1 to 1"),
         ({"interval": 0.0105}, {}, "an interval of 0.0105 s; give whole numbers of dt = 0.001 s"),
-        ({"interval": 0.01}, {}, "above the lead of 0.01 s"),
+        ({"interval": 0.01}, {}, "a step of 0.01 s ends before its value does"),
         ({}, {"dt": 3e-3}, "dt = 0.003 s does not divide the lead"),
         ({}, {"cells_per_key": 0}, "cells_per_key = 0 is out of range"),
         ({}, {"read_cells": 0.5}, "read_cells = 0.5 is out of range"),
