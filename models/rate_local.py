@@ -184,10 +184,12 @@ def run(
     steps = streams["query"].shape[1]
     key, query = streams["key"], streams["query"]
     eta = streams.get("beta", np.ones((n, steps, 1)))[..., 0] / model.write
+    fastest = eta * (key**2).sum(-1)
     if plasticity is calcium_control:
         key = np.maximum(key, 0)
         eta = eta * streams["interval"][..., 0]
-    _check(key, query, eta, model)
+        fastest = eta / constants("plasticity_calcium")["shouval_rate_p4"]
+    _check(key, query, fastest.max(initial=0), model)
     drawn = np.zeros((n, steps, columns))
     snapshots = np.zeros((n, len(kept), rows, columns))
     with engine(model.engine, model.dt, seed):
@@ -263,7 +265,7 @@ def _presented(step: int, model: LocalModel) -> tuple[Phase, Phase]:
     )
 
 
-def _check(key: np.ndarray, query: np.ndarray, eta: np.ndarray, model: LocalModel) -> None:
+def _check(key: np.ndarray, query: np.ndarray, fastest: float, model: LocalModel) -> None:
     for name, rates in (("key", key), ("query", query)):
         if (rates < 0).any():
             raise FwbioError(
@@ -271,11 +273,9 @@ def _check(key: np.ndarray, query: np.ndarray, eta: np.ndarray, model: LocalMode
                 where="rate substrate",
                 mend="code signed items with ON/OFF cells (coding='on_off')",
             )
-    fastest = (eta * (key**2).sum(-1)).max(initial=0)
     if fastest * model.dt >= 0.5:
         raise FwbioError(
-            f"dt = {model.dt:g} s is too coarse for writes of beta |k|^2 ="
-            f" {fastest * model.write:.3g}",
+            f"dt = {model.dt:g} s is too coarse for weights that change at up to {fastest:.3g} /s",
             where="rate substrate",
             mend=f"give dt below {0.5 / fastest:.2g} s",
         )

@@ -77,7 +77,7 @@ def test_a_calcium_threshold_becomes_the_rule_s(rng):
     ("options", "words"),
     [
         ({"gate": "open"}, "gate = 'open' is no gate"),
-        ({"dt": 0.2}, "dt = 0.2 s is too coarse for writes of"),
+        ({"dt": 0.2}, "dt = 0.2 s is too coarse for weights that change at up to 3.33 /s"),
         ({"write": -1.0}, "write = -1.0 is out of range"),
         ({"gap": 0.1}, "no option called 'gap'"),
     ],
@@ -87,6 +87,14 @@ def test_bad_options_are_told(options, words, rng):
     made["beta"] = 0 * made.beta + 1 / (made.key**2).sum("pre")
     with pytest.raises(FwbioError, match=words):
         models.execute(made, "rate", engine="numpy", **options)
+
+
+def test_calcium_held_for_too_long_a_step_is_told(rng):
+    """Weak keys let weights change as fast as strong ones do: tau of calcium comes down to P4."""
+    made = random_program("shouval", rng, nonnegative=True)
+    long = made.assign(key=0.3 * made.key, interval=0 * made.interval + 1e4)
+    with pytest.raises(FwbioError, match=r"too coarse for weights .* give dt below \S+ s"):
+        models.execute(long, "rate", engine="numpy")
 
 
 def test_negative_rates_are_told(rng):
