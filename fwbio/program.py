@@ -193,7 +193,7 @@ def _refuse_empty(sizes: Mapping[str, int]) -> None:
             raise FwbioError(f"there is no {dim}", where="program", mend=f"give at least one {dim}")
 
 
-def _refuse_short_steps(rule: Rule, streams: Mapping[Hashable, xr.DataArray]) -> None:
+def _refuse_short_steps(rule: Rule, streams: Mapping[Any, xr.DataArray]) -> None:
     """Refuse steps that end before their own values do."""
     shortest = SHORTEST.get(rule.terms.plasticity)
     if shortest and "interval" in streams and (streams["interval"] <= shortest).any():

@@ -220,7 +220,7 @@ _TABLE = (
         biology=f"{_AMPA}; presynaptic cells facilitate (u) and run out of vesicles (x) within a"
         " second, so that what they lately fired gates what they write and read",
         source="Markram, Wang & Tsodyks 1998, 10.1073/pnas.95.9.5323;"
-        " Mongillo 2008, 10.1126/science.1150769",
+        " Mongillo 2008, 10.1126/science.1150769 (both recalled)",
     ),
     Rule(
         name="thresholded_delta",
@@ -242,7 +242,8 @@ _TABLE = (
         objective="beta (R(a W^T k) / a - <r(v), W^T k>),  R' = r",
         biology="a dendrite predicts its soma's rate from its AMPA synapses; the teaching input"
         " moves the soma, and what the dendrite did not predict is learned",
-        source="Urbanczik & Senn 2014, 10.1016/j.neuron.2013.11.030",
+        source="Urbanczik & Senn 2014, 10.1016/j.neuron.2013.11.030 (recalled), without their"
+        " factor r'/r of the dendrite's rate",
     ),
     Rule(
         name="calcium",
@@ -262,7 +263,7 @@ _TABLE = (
         objective="beta T (W - Omega(c))^2 / (2 tau(c)), followed exactly",
         biology="calcium through NMDA receptors decides where a weight goes and how fast: no change"
         " at rest, depression at moderate calcium, potentiation at high calcium",
-        source="Shouval, Bear & Cooper 2002, 10.1073/pnas.152343099",
+        source="Shouval, Bear & Cooper 2002, 10.1073/pnas.152343099 (recalled)",
     ),
 )
 

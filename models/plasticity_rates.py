@@ -312,9 +312,9 @@ class DendriticError(RatePlasticity):
         dU/dt = -g_L U + g_D (V - U) + g_E (E_E - U) + g_I (E_I - U)
 
     V* is where the dendrite alone would hold the soma U; teaching conductances g_E and g_I nudge
-    U away from it. x is the sum of a synapse's postsynaptic potentials. phi(U) is U ("linear") or
-    1 / (1 + k e^(slope (half - U))) ("sigmoid"), in units of the largest rate. With linear phi and
-    a soma faster than learning it is the delta rule: see `expected`.
+    U away from it. x is the sum of a synapse's postsynaptic potentials; their factor phi' / phi at
+    V* is left out. phi(U) is U ("linear") or 1 / (1 + k e^(slope (half - U))) ("sigmoid"), in units
+    of the largest rate. With linear phi and a fast soma it is the delta rule: see `expected`.
 
     Args:
         eta: rate of plasticity, 1/s.

@@ -303,7 +303,7 @@ def thresholded_delta(W, key, value, query, beta, theta_p, theta_d):
 
 
 def dendritic_error(W, key, value, query, beta):
-    """dw = beta (r(U) - r(V*)) psp, V* = g_D / (g_D + g_L) V_w (Urbanczik & Senn 2014, eq. 4)."""
+    """dw = beta (r(U) - r(V*)) psp, V* = g_D / (g_D + g_L) V_w (Urbanczik & Senn 2014, no r'/r)."""
     fit = constants("plasticity_rates")
 
     def rate(u):
