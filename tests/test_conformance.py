@@ -97,8 +97,9 @@ def test_the_record_names_what_auto_ran(rng):
 @pytest.mark.parametrize("steps", [0, 1, 2, 15, 17])
 @pytest.mark.parametrize(("pre", "post"), [(1, 1), (1, 4), (7, 1), (3, 8)])
 def test_kernel_at_awkward_sizes(rule, backend, steps, pre, post, rng, device):
+    """Of three trials, for the one number that a trial may read can cancel to nearly nothing."""
     program = random_program(
-        rule, rng, trials=None, steps=steps, pre=pre, post=post, initial_weights=True
+        rule, rng, trials=3, steps=steps, pre=pre, post=post, initial_weights=True
     )
     for keep in ("last", "all", 4):
         run = kernels.execute(
