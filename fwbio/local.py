@@ -13,7 +13,7 @@ from typing import Any
 
 from fwbio.data import constants
 from fwbio.rule import Rule
-from fwbio.traces import LEAD, SWING, Clock, signed
+from fwbio.traces import LEAD, Clock, signed
 
 _RATES = constants("plasticity_rates")
 _CALCIUM = constants("plasticity_calcium")
@@ -134,13 +134,14 @@ def _calcium(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -> St
     return step
 
 
+_SWING = constants("volleys")["shouval_swing"]
 _FITTED = ("tau", "tau_ca", "delay", "c_pre", "c_post", "gamma_p", "gamma_d")
 
 
 def _calcium_control(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -> Step:
     """Shouval's W <- Omega(Ca) + (W - Omega(Ca)) exp(-beta interval / tau(Ca)).
 
-    Calcium stands where open receptors, k of them, and a voltage 2 SWING v above rest hold it;
+    Calcium stands where open receptors, k of them, and a voltage that v lifts above rest hold it;
     negative keys and values are silence and rest.
     """
     fit = {name.removeprefix("shouval_"): x for name, x in _CALCIUM.items() if "shouval_" in name}
@@ -151,7 +152,7 @@ def _calcium_control(streams: dict[str, Array], at: At, xp: ModuleType, axis: in
     def step(t: int, W: Array) -> Array:
         key, value = (xp.clip(at(streams[name], t), 0, None) for name in ("key", "value"))
         beta, interval = (at(streams[name], t)[..., None] for name in ("beta", "interval"))
-        volts = fit["rest"] + 2 * SWING * value
+        volts = fit["rest"] + _SWING * value
         block = fit["magnesium"] / fit["magnesium_scale"] * xp.exp(-fit["magnesium_slope"] * volts)
         drive = xp.clip(fit["v_calcium"] - volts, 0, None) / (1 + block)
         amount = fit["calcium_decay"] * fit["g_nmda"] * fit["open_fraction"]

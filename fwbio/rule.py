@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from fwbio.data import constants
 from fwbio.errors import FwbioError
 
 Decay = Literal["none", "scalar", "channel"]
@@ -32,7 +33,9 @@ TRACES = frozenset({"bcm", "covariance", "pairs", "triplets", "voltage", "releas
 LOCAL = frozenset({"thresholded", "dendritic", "calcium", "calcium_control"})
 VOLLEYS = frozenset({"pairs", "triplets", "voltage", "release", "calcium", "calcium_control"})
 TIMED = TRACES | {"calcium_control"}
-DEFAULTS: Mapping[str, float] = MappingProxyType({"interval": 0.1, "theta_p": 0.0, "theta_d": 0.0})
+DEFAULTS: Mapping[str, float] = MappingProxyType(
+    {"interval": constants("volleys")["interval"], "theta_p": 0.0, "theta_d": 0.0}
+)
 
 
 @dataclass(frozen=True, kw_only=True)

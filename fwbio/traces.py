@@ -23,9 +23,8 @@ from fwbio.data import constants
 Array = Any
 Writes = list[tuple[Array, Array]]
 
-LEAD = 0.01
-SWING = 0.05
-HOLD = 0.02
+_VOLLEYS = constants("volleys")
+LEAD, HOLD, SWING = (_VOLLEYS[name] for name in ("lead", "hold", "swing"))
 # seconds that a step takes at least, by plasticity: until its value is over
 SHORTEST: Mapping[str, float] = MappingProxyType(
     {"pairs": LEAD, "triplets": LEAD, "voltage": LEAD + HOLD, "calcium": LEAD}
@@ -80,12 +79,13 @@ class Clock:
     def past(self, x: Array, keep: Array, earlier: Array | None = None) -> Array:
         """r_t = earlier_t s_{t-1}, with s_t = keep_t s_{t-1} + x_t: the trace before the step."""
         earlier = keep if earlier is None else earlier
-        before, total = [], None
-        for t in range(x.shape[self.axis]):
-            now = self._at(x, t)
-            before.append(0 * now if total is None else self._at(earlier, t) * total)
-            total = now if total is None else self._at(keep, t) * total + now
-        return self.xp.stack(before, self.axis) if before else x
+        total, kept, steps = x, keep, 1
+        # sums over ever longer stretches: as many rounds as T has binary digits
+        while steps < x.shape[self.axis]:
+            total = total + kept * self._delayed(total, steps)
+            kept = kept * self._delayed(kept, steps)
+            steps *= 2
+        return earlier * self._delayed(total, 1)
 
     def mean(self, x: Array, tau: float) -> Array:
         """m_{t-1} of m_t = a m_{t-1} + (1 - a) x_t, a = exp(-interval / tau)."""
@@ -93,8 +93,14 @@ class Clock:
         alive = self.xp.isfinite(self.interval) * 1.0
         return self.past((1 - keep) * x, keep, alive * self.xp.ones_like(keep))
 
-    def _at(self, x: Array, t: int) -> Array:
-        return x[(*[slice(None)] * self.axis, t)]
+    def _delayed(self, x: Array, steps: int) -> Array:
+        """X some steps ago, 0 before the first."""
+        index = [slice(None)] * self.axis
+        count = min(steps, x.shape[self.axis])
+        none = self.xp.zeros_like(x[(*index, slice(count))])
+        return self.xp.concatenate(
+            [none, x[(*index, slice(x.shape[self.axis] - count))]], self.axis
+        )
 
 
 def _halves(value: Array, xp: ModuleType) -> Iterator[tuple[float, Array]]:

@@ -159,6 +159,7 @@ class GraupnerBrunel:
             on_post={"post": _EVENT.format(jump="c_post")},
             delays={"pre": self.delay},
             namespace={name: getattr(self, name) * units.get(name, 1) for name in names.split()},
+            amplitudes=("gamma_p", "gamma_d"),
             initial={"until_d": past, "until_p": past},
             method="euler",
         )

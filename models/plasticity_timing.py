@@ -107,6 +107,7 @@ class PairSTDP:
                 """
             },
             namespace=_namespace(self, "a_plus a_minus w_max mu", "tau_plus tau_minus"),
+            amplitudes=("a_plus", "a_minus"),
         )
 
 
@@ -261,6 +262,7 @@ class TripletSTDP:
                 "a2_plus a3_plus a2_minus a3_minus w_max",
                 "tau_plus tau_minus tau_x tau_y",
             ),
+            amplitudes=("a2_plus", "a3_plus", "a2_minus", "a3_minus"),
         )
 
 

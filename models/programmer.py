@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio import program
+from fwbio.data import constants
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.rule import VOLLEYS, Rule
 from fwbio.rules import resolve
@@ -35,14 +36,15 @@ def designed(
         plain:   k = x / norm, signed: no synapse can carry it
         value:   v = content - its mean training content
 
-    and for rules of volleys of spikes, k and v over each episode's largest, the shares of cells
-    that fire. Queries are coded as keys are. Steps that present nothing have key, value and beta 0.
+    and for rules of volleys of spikes, k and v over each step's largest, the shares of cells that
+    fire. Queries are coded as keys are. Steps that present nothing have key, value and beta 0.
 
     Args:
         episode: as a task of `fwbio.tasks.TASKS` makes it.
         rule: a rule or its name.
         coding: one of the three; the episode's own unless given.
-        strength: beta |k|^2 of a write (of `oja`: beta |v|^2), k before a rule's own scaling.
+        strength: beta |k|^2 of a write (of `oja`: beta |v|^2), k before a rule's own scaling; of
+            rules of volleys beta, of `calcium` beta over the 60 pairings of a protocol.
         time_constant: steps in which the weights decay to 1/e, for rules that decay and have no
             default; by channel, from a quarter of it to four times it.
         rehearsals: writes of the same pair in one step, for rules with substeps.
@@ -63,6 +65,8 @@ def designed(
     value = (episode.content.values - episode.content_baseline.values) * writes[:, None]
     if rule.terms.plasticity in VOLLEYS:
         key, query, value = _volleys(key), _volleys(query), _volleys(value)
+    if rule.terms.plasticity == "calcium":
+        strength *= constants("volleys")["pairings"]
     beta = np.broadcast_to(strength * writes, key.shape[:-1])
     if rule.terms.transposed:
         beta = beta / np.where(writes, (value**2).sum(-1), 1)
@@ -110,8 +114,8 @@ def _gates(
 
 
 def _volleys(codes: np.ndarray) -> np.ndarray:
-    """Codes (trial, step, channel) of which the largest of each trial is 1."""
-    largest = np.abs(codes).max((-2, -1), keepdims=True, initial=0)
+    """Codes (trial, step, channel) of which the largest of each step is 1."""
+    largest = np.abs(codes).max(-1, keepdims=True, initial=0)
     return codes / np.where(largest > 0, largest, 1)
 
 

@@ -26,7 +26,6 @@ from fwbio.errors import FwbioError
 from fwbio.models.presentations import Phase
 from fwbio.models.simulation import conduct, dense, engine
 from fwbio.models.substrate import Run
-from fwbio.traces import SWING
 
 GATES = ("latched", "following")
 
@@ -131,7 +130,7 @@ def calcium_control(model: LocalModel) -> _Equations:
     names = [name.removeprefix("shouval_") for name in fit if name.startswith("shouval_")]
     return _Equations(
         cell="""
-        volts = rest + 2 * swing * clip(value, 0, inf) : 1
+        volts = rest + swing * clip(value, 0, inf) : 1
         open_share = 1 / (1 + magnesium / magnesium_scale * exp(-magnesium_slope * volts)) : 1
         driving = open_share * clip(v_calcium - volts, 0, inf) : 1
         """,
@@ -145,7 +144,7 @@ def calcium_control(model: LocalModel) -> _Equations:
         update="w = w + dt * eta_post * (omega - w) / tau_w",
         namespace={name: fit[f"shouval_{name}"] for name in names if name.startswith(used)}
         | {
-            "swing": SWING,
+            "swing": constants("volleys")["shouval_swing"],
             "amount": fit["shouval_calcium_decay"]
             * fit["shouval_g_nmda"]
             * fit["shouval_open_fraction"],

@@ -16,8 +16,7 @@ from fwbio.models.plasticity_calcium import GraupnerBrunel
 from fwbio.models.presentations import Phase
 from fwbio.models.simulation import conduct, dense, engine
 from fwbio.models.substrate import Run
-from fwbio.models.synapse import PlasticSynapse
-from fwbio.models.volleys import lead_faults, onsets
+from fwbio.models.volleys import graded, lead_faults, onsets
 from fwbio.traces import LEAD
 
 _SILENT = -1.0  # s: the time of a volley that never comes
@@ -92,7 +91,8 @@ def run(
         for group in cells.values():
             group.due = _SILENT * b2.second
         i, j = dense(n, rows, columns)
-        synapses = _graded(published.synapse()).connect(
+        shares = {"c_pre": "amount_pre", "c_post": "amount_post"}
+        synapses = graded(published.synapse().multiplied(shares)).connect(
             cells["key"], cells["value"], i, j, name="calcium_synapses"
         )
         synapses.rho = initial.ravel()
@@ -137,22 +137,4 @@ def run(
             *((f"the set {model.parameters}, where the rule's is cortical_slice",) * other),
         ),
         backend=f"brian2-{model.engine}",
-    )
-
-
-def _graded(synapse: PlasticSynapse) -> PlasticSynapse:
-    """The synapse with calcium in proportion to each volley, and its drift to `strength`."""
-
-    def by_amount(code: Mapping[str, str], jump: str, side: str) -> dict[str, str]:
-        graded = f"({jump} * amount_{side})"
-        return {pathway: text.replace(jump, graded) for pathway, text in code.items()}
-
-    equations = synapse.equations
-    for rate in ("gamma_p", "gamma_d"):
-        equations = equations.replace(rate, f"strength * {rate}")
-    return replace(
-        synapse,
-        equations=f"{equations}\nstrength : 1",
-        on_pre=by_amount(synapse.on_pre, "c_pre", "pre"),
-        on_post=by_amount(synapse.on_post, "c_post", "post"),
     )

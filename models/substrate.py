@@ -60,7 +60,7 @@ def unsupported(rule: Rule | str, substrate: str) -> str | None:
         raise unknown_name(substrate, SUBSTRATES, kind="substrate", where="substrate")
     if (rule.terms.plasticity, substrate) in _OWN:
         return None
-    reasons = _REASONS + (_SPIKING_REASONS if substrate == "spiking" else ())
+    reasons = (_SPIKING_REASONS if substrate == "spiking" else ()) + _REASONS
     return next((reason for holds, reason in reasons if holds(rule.terms)), None)
 
 
@@ -95,6 +95,11 @@ _REASONS: tuple[_Reason, ...] = (
     ),
 )
 _SPIKING_REASONS: tuple[_Reason, ...] = (
+    (
+        lambda terms: not terms.linear,
+        "its step is not linear in the weights, so that the mean over spikes is not its step at"
+        " mean rates",
+    ),
     (
         lambda terms: terms.normaliser != "none",
         "its feature map keeps every key cell firing, and spikes can't be divided exactly",

@@ -1,7 +1,8 @@
 """A plastic synapse as Brian2 text, for protocols and memories alike."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +27,7 @@ class PlasticSynapse:
         cell: equations that the postsynaptic cell must have beside its own.
         cell_on_spike: what a spike of the postsynaptic cell does to them.
         namespace: the constants of all these, as Brian2 quantities.
+        amplitudes: names of the constants to which its changes are in proportion.
         initial: what variables of the synapse start from, where not from 0.
         method: Brian2's integrator of the equations, by name; None where they are event-driven.
     """
@@ -38,6 +40,7 @@ class PlasticSynapse:
     cell: str = ""
     cell_on_spike: str = ""
     namespace: Mapping[str, Any] = field(default_factory=_nothing)
+    amplitudes: tuple[str, ...] = ()
     initial: Mapping[str, float] = field(default_factory=_nothing)
     method: str | None = None
 
@@ -75,3 +78,22 @@ class PlasticSynapse:
         for variable, value in self.initial.items():
             setattr(synapses, variable, value)
         return synapses
+
+    def multiplied(self, factors: Mapping[str, str]) -> "PlasticSynapse":
+        """The same synapse with constants multiplied by expressions of Brian2.
+
+        Args:
+            factors: of each constant, by name.
+        """
+
+        def text(code: str) -> str:
+            for name, factor in factors.items():
+                code = re.sub(rf"\b{name}\b", f"({factor} * {name})", code)
+            return code
+
+        return replace(
+            self,
+            equations=text(self.equations),
+            on_pre={pathway: text(code) for pathway, code in self.on_pre.items()},
+            on_post={pathway: text(code) for pathway, code in self.on_post.items()},
+        )

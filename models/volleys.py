@@ -147,7 +147,7 @@ def run(
         }
         cells = {name: spikes.shape[-1] for name, spikes in fired.items()}
         i, j = dense(n, cells["key"], cells["value"])
-        synapses = _graded(plasticity()).connect(
+        synapses = graded(plasticity()).connect(
             sources["key"], sources["value"], i, j, name="timing_synapses"
         )
         offset = _offset(streams, initial, steps)
@@ -197,25 +197,10 @@ def run(
     )
 
 
-def _graded(synapse: PlasticSynapse) -> PlasticSynapse:
+def graded(synapse: PlasticSynapse) -> PlasticSynapse:
     """The synapse with what it changes multiplied by `strength`, a variable of each."""
-    amplitudes = [name for name in synapse.namespace if name.startswith("a")]
-
-    def scaled(code: Mapping[str, str]) -> dict[str, str]:
-        return {pathway: _times_strength(text, amplitudes) for pathway, text in code.items()}
-
-    return replace(
-        synapse,
-        equations=f"{synapse.equations}\nstrength : 1",
-        on_pre=scaled(synapse.on_pre),
-        on_post=scaled(synapse.on_post),
-    )
-
-
-def _times_strength(text: str, amplitudes: list[str]) -> str:
-    for name in amplitudes:
-        text = text.replace(name, f"(strength * {name})")
-    return text
+    scaled = synapse.multiplied(dict.fromkeys(synapse.amplitudes, "strength"))
+    return replace(scaled, equations=f"{scaled.equations}\nstrength : 1")
 
 
 def _offset(streams: Mapping[str, np.ndarray], initial: np.ndarray, steps: int) -> float:

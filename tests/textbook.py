@@ -360,7 +360,7 @@ def shouval(W, key, value, query, beta, interval):
     for t, q in enumerate(query):
         W = W.copy()
         for i, j in np.ndindex(W.shape):
-            V = fit["shouval_rest"] + 2 * traces.SWING * max(value[t, j], 0)
+            V = fit["shouval_rest"] + 0.1 * max(value[t, j], 0)
             block = 1 / (1 + 1 / 3.57 * np.exp(-62 * V))
             current = fit["shouval_open_fraction"] * max(key[t, i], 0) * block * max(0.13 - V, 0)
             Ca = fit["shouval_g_nmda"] * fit["shouval_calcium_decay"] * current
