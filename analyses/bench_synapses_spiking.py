@@ -2,12 +2,12 @@
 
 The script has the same cells, synapses, inputs and time steps, written as a user of Brian2 would
 who knows it well: inputs in tables that are read where they change, the receptors' turnover by code
-at the ends of gaps, no recording. It runs in Cython, as the package's model does, and standalone.
+at the ends of gaps, no recording. Both run in Cython and standalone.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import brian2 as b2
@@ -55,9 +55,9 @@ def spiking_row(name: str, size: int, seed: int, *, quick: bool) -> Row:
     given = _program(*(8, 4, 1) if quick else (size, size // 2, 3), seed)
     model = SpikingModel(engine="numpy" if quick else "cython", cells_per_key=2 if quick else 8)
     network = _planned(given, model)
-    contenders = [_ours(given, model, network, seed), _by_hand(network, model.engine, seed)]
-    if not quick:
-        contenders.append(_by_hand(network, STANDALONE, seed))
+    engines = [model.engine] if quick else [model.engine, STANDALONE]
+    contenders = [_ours(given, replace(model, engine=by), network, seed) for by in engines]
+    contenders += [_by_hand(network, by, seed) for by in engines]
     return Row(
         name=name,
         pre=given.sizes["pre"],

@@ -57,8 +57,12 @@ class SpikingModel:
         noise_multiplicative, noise_additive: sigma and tau of a conductance x above its baseline
             in gaps, dx = -lambda x dt + sigma x dB + tau dB', in 1 / sqrt(s) and in units of the
             weights / sqrt(s) (Kesten 1973, 10.1007/BF02392040, recalled); 0: none.
-        engine: Brian2's code generation, "cython" or "numpy".
-        record_bound: bytes of weights, kept and simulated, above which a run warns.
+        engine: Brian2's code generation: "cython"; "numpy"; or "cpp_standalone", a program that is
+            compiled once for all of a program's shape and phases, kept in $FWBIO_CACHE (or
+            .cache/fwbio in the user's home) and run again with other numbers. Each draws other
+            spikes from a seed.
+        record_bound: bytes of weights, kept and simulated, and of random numbers drawn for them
+            before the run, above which it warns.
     """
 
     dt: float = 0.5e-3

@@ -5,17 +5,14 @@ side by side; Brian2's own loop over synapses passes twice, by indices. C++ serv
 targets, NumPy the interpreted one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import brian2 as b2
 import numpy as np
 from brian2.core.variables import ArrayVariable
-from brian2.devices.device import RuntimeDevice
 
-_INCLUDES = """
-#include <cmath>
-#include <cstddef>
-"""
+from fwbio.models.compiled import Compiled
+
 _CPP = """
 static inline double fwbio_within(double x, double bound)
 {
@@ -93,7 +90,6 @@ LEAVE_ARRAYS = (
     *("turns", "rounds", "reads", "keeps"),
     *("factor", "shift", "chance", "readouts", "snapshots"),
 )
-_WHOLE = frozenset({"turns", "rounds", "reads", "keeps"})
 
 
 def functions(
@@ -107,75 +103,28 @@ def functions(
             `ADVANCE_ARRAYS`.
     """
     n, rows, columns = shape
+    advance = Compiled(
+        name="advance",
+        returns="double",
+        arguments=_ADVANCE,
+        arrays=ADVANCE_ARRAYS,
+        source=_CPP,
+        guard="FWBIO_DENSE",
+        plain=_advance,
+    )
+    leave = Compiled(
+        name="leave",
+        returns="int",
+        arguments=_LEAVE,
+        arrays=LEAVE_ARRAYS,
+        source=_CPP,
+        guard="FWBIO_DENSE",
+        plain=_leave,
+    )
     return {
-        "advance": _function(
-            ("double", "advance"), _ADVANCE, (rows, columns), ADVANCE_ARRAYS, arrays, _advance
-        ),
-        "leave": _function(
-            ("int", "leave"),
-            _LEAVE,
-            (n * columns, n * columns * rows),
-            LEAVE_ARRAYS,
-            arrays,
-            _leave,
-        ),
+        "advance": advance.of((rows, columns), arrays),
+        "leave": leave.of((n * columns, n * columns * rows), arrays),
     }
-
-
-def _function(
-    named: tuple[str, str],
-    arguments: Sequence[tuple[str, str]],
-    sizes: tuple[int, int],
-    used: Sequence[str],
-    arrays: Mapping[str, ArrayVariable],
-    plain: Callable[..., np.ndarray],
-) -> b2.Function:
-    returns, name = named
-    device = b2.get_device()
-    kinds = {"int": "integer", "double": "float"}
-
-    def by_numpy(*given: np.ndarray) -> np.ndarray:
-        return plain(*sizes, *given, *(arrays[each].get_value() for each in used))
-
-    made = b2.Function(
-        by_numpy,
-        arg_units=[1] * len(arguments),
-        return_unit=1,
-        arg_types=[kinds[kind] for kind, _ in arguments],
-        return_type=kinds[returns],
-        stateless=False,
-    )
-    made.implementations.add_numpy_implementation(by_numpy, discard_units=True)
-    declared = ", ".join(f"{kind} {argument}" for kind, argument in arguments)
-    passed = ", ".join(argument for _, argument in arguments)
-    if isinstance(device, RuntimeDevice):
-        made.implementations.add_implementation(
-            "cython",
-            _cython(name, returns, declared, passed, used),
-            namespace={f"_{each}": arrays[each].get_value() for each in used}
-            | {f"_{name}_sizes": np.array(sizes, np.int32)},
-        )
-        return made
-    pointers = ", ".join(f"brian::{device.get_array_name(arrays[each])}" for each in used)
-    guarded = f"#ifndef FWBIO_DENSE\n#define FWBIO_DENSE\n{_CPP}\n#endif\n"
-    made.implementations.add_implementation(
-        "cpp",
-        f"{guarded}\nstatic inline {returns} {name}({declared})\n"
-        f"{{\n    return fwbio_{name}({sizes[0]}, {sizes[1]}, {passed}, {pointers});\n}}\n",
-    )
-    return made
-
-
-def _cython(name: str, returns: str, declared: str, passed: str, used: Sequence[str]) -> str:
-    pointers = ", ".join(f"_namespace_{each}" for each in used)
-    sizes = f"_namespace_{name}_sizes[0], _namespace_{name}_sizes[1]"
-    types = ", ".join("const int32_t*" if each in _WHOLE else "double*" for each in used)
-    return (
-        f'cdef extern from *:\n    """\n{_INCLUDES}{_CPP}\n    """\n'
-        f"    {returns} fwbio_{name}(int, int, {declared}, {types}) nogil\n"
-        f"cdef {returns} {name}({declared}) noexcept:\n"
-        f"    return fwbio_{name}({sizes}, {passed}, {pointers})\n"
-    )
 
 
 def _advance(

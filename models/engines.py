@@ -1,12 +1,14 @@
-"""A dense plastic network in Brian2, by any of its engines: compiled at once, alone, or not at all.
+"""Networks in Brian2 by any of its engines: compiled at once, alone, or not at all.
 
-The network follows a `Schedule` that it reads from tables, so that a program compiled once runs
-without Python, and again for every schedule of the same layout.
+A network reads what drives it from tables, so that a program compiled once runs without Python, and
+again for everything of the same layout. The dense plastic network here follows a `Schedule`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import brian2 as b2
@@ -14,11 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from fwbio.errors import unknown_name
-from fwbio.models import dense_code, schedule, simulation, standalone
+from fwbio.models import compiled, dense_code, schedule, simulation, standalone
 from fwbio.models.schedule import Outcome, Schedule
 
 STANDALONE = "cpp_standalone"
 ENGINES = (*simulation.ENGINES, STANDALONE)
+Inputs = Mapping[str, np.ndarray]
 
 _ADVANCE = """
 prediction = advance(i, s, bound)
@@ -46,33 +49,7 @@ def run(
     Raises:
         FwbioError: there is no such engine, or the standalone program can't be built or kept.
     """
-    if engine not in ENGINES:
-        raise unknown_name(engine, ENGINES, kind="engine", where="engine")
-    inputs = _inputs(plan, initial)
-    if engine == STANDALONE:
-        return _alone(plan, inputs)
-    with simulation.engine(engine, plan.dt, seed):
-        began = time.perf_counter()
-        network = _network(plan, inputs)
-        for name in inputs.keys() & network.variables.keys():
-            network.variables[name].get_value()[:] = inputs[name]
-        clocked = Stopwatch(len(plan.steps), title, progress=progress)
-        network.objects.run(
-            network.duration * b2.second,
-            report=clocked,
-            report_period=0.2 * b2.second,
-            namespace={},
-        )
-        readout, snapshots = (network.variables[name].get_value() for name in _OUTPUTS)
-    return _outcome(plan, readout, snapshots, clocked.seconds, clocked.started - began)
-
-
-_OUTPUTS = ("outcome_readouts.value", "outcome_weights.value")
-
-
-def _alone(plan: Schedule, inputs: dict[str, np.ndarray]) -> Outcome:
-    began = time.perf_counter()
-    layout = {name: list(values.shape) for name, values in inputs.items()} | {
+    layout = {
         "shape": plan.shape,
         "dt": plan.dt,
         "unit": plan.unit,
@@ -80,33 +57,107 @@ def _alone(plan: Schedule, inputs: dict[str, np.ndarray]) -> Outcome:
         "reads": _slots(plan.reads),
         "keeps": _slots(plan.keeps),
     }
+    done = stepped(
+        partial(_network, plan),
+        _inputs(plan, initial),
+        ("outcome_readouts.value", "outcome_weights.value"),
+        engine=engine,
+        dt=plan.dt,
+        seed=seed,
+        layout=layout,
+        text=[dense_code, schedule, __name__],
+        phases=len(plan.steps),
+        title=title,
+        progress=progress,
+    )
+    return _outcome(plan, done)
 
-    def make() -> standalone.Made:
-        network = _network(plan, {name: np.zeros_like(x) for name, x in inputs.items()})
-        return standalone.Made(
-            network=network.objects, duration=network.duration, variables=network.variables
+
+@dataclass(frozen=True, kw_only=True)
+class Stepped:
+    """What stepping a network gave.
+
+    Args:
+        outputs: the variables asked for, flat.
+        run_s: seconds that stepping took.
+        compile_s: seconds before it: the network's making, and the compiler where it ran.
+    """
+
+    outputs: list[np.ndarray]
+    run_s: float
+    compile_s: float
+
+
+def stepped(
+    make: Callable[[Inputs], standalone.Made],
+    inputs: Inputs,
+    outputs: Sequence[str],
+    *,
+    engine: str,
+    dt: float,
+    seed: int,
+    layout: Mapping[str, Any],
+    text: Sequence[ModuleType | str],
+    phases: int,
+    title: str,
+    progress: bool,
+) -> Stepped:
+    """Make a network and step it, by any engine.
+
+    Args:
+        make: makes it, from inputs of the right shapes; what depends on their values is set after.
+        inputs: its variables' initial values and its tables' values, by "group.name".
+        outputs: the variables to return.
+        engine: "cython", "numpy" or "cpp_standalone"; the last is built once a layout and kept.
+        dt: time step, s.
+        seed: of the engine's own generator; engines draw different numbers from it.
+        layout: what a standalone program's code depends on, beside the inputs' shapes.
+        text: the modules that `make` follows from.
+        phases: the bar's length.
+        title: the bar's name.
+        progress: whether to show a bar; a standalone program shows none.
+
+    Raises:
+        FwbioError: there is no such engine, or the standalone program can't be built or kept.
+    """
+    if engine not in ENGINES:
+        raise unknown_name(engine, ENGINES, kind="engine", where="engine")
+    began = time.perf_counter()
+    if engine == STANDALONE:
+        shapes = {name: list(values.shape) for name, values in inputs.items()}
+        project = standalone.project(
+            {"inputs": shapes, **layout},
+            [compiled, *text],
+            dt,
+            lambda: make({name: np.zeros_like(values) for name, values in inputs.items()}),
         )
+        built = time.perf_counter()
+        found, seconds = standalone.run(project, inputs, outputs, seed)
+        return Stepped(outputs=found, run_s=seconds, compile_s=built - began)
+    with simulation.engine(engine, dt, seed):
+        network = make(inputs)
+        for name in inputs.keys() & network.variables.keys():
+            network.variables[name].get_value()[:] = inputs[name]
+        watch = Stopwatch(phases, title, progress=progress)
+        network.network.run(
+            network.duration * b2.second,
+            report=watch,
+            report_period=0.2 * b2.second,
+            namespace={},
+        )
+        found = [np.array(network.variables[name].get_value()) for name in outputs]
+    return Stepped(outputs=found, run_s=watch.seconds, compile_s=watch.started - began)
 
-    project = standalone.project(layout, [dense_code, schedule, __name__], plan.dt, make)
-    built = time.perf_counter()
-    (readout, weights), seconds = standalone.run(project, inputs, _OUTPUTS)
-    return _outcome(plan, readout, weights, seconds, built - began)
 
-
-def _outcome(
-    plan: Schedule,
-    readout: np.ndarray,
-    weights: np.ndarray,
-    run_s: float,
-    compile_s: float,
-) -> Outcome:
+def _outcome(plan: Schedule, done: Stepped) -> Outcome:
     n, rows, columns = plan.shape
     reads, keeps = _slots(plan.reads), _slots(plan.keeps)
+    readout, weights = done.outputs
     return Outcome(
-        readout=np.array(readout[: reads * n * columns]).reshape(reads, n, columns),
-        weights=np.array(weights[: keeps * n * columns * rows]).reshape(keeps, n, columns, rows),
-        run_s=run_s,
-        compile_s=compile_s,
+        readout=readout[: reads * n * columns].reshape(reads, n, columns),
+        weights=weights[: keeps * n * columns * rows].reshape(keeps, n, columns, rows),
+        run_s=done.run_s,
+        compile_s=done.compile_s,
     )
 
 
@@ -148,14 +199,7 @@ def _never_empty(values: np.ndarray) -> np.ndarray:
     return values if values.size else np.zeros(1)
 
 
-@dataclass(frozen=True)
-class _Network:
-    objects: b2.Network
-    variables: dict[str, Any]
-    duration: float
-
-
-def _network(plan: Schedule, inputs: dict[str, np.ndarray]) -> _Network:
+def _network(plan: Schedule, inputs: Inputs) -> standalone.Made:
     """The Brian2 objects; it runs one time step longer than the phases, which ends the last."""
     n, rows, columns = plan.shape
     cells, synapses = n * columns, n * columns * rows
@@ -221,8 +265,8 @@ def _network(plan: Schedule, inputs: dict[str, np.ndarray]) -> _Network:
         held.active = False
     for group in (pre, post, conductor):
         group.state_updater.active = False  # it has no differential equation to step
-    return _Network(
-        objects=b2.Network(*groups),
+    return standalone.Made(
+        network=b2.Network(*groups),
         variables=variables,
         duration=(int(plan.steps.sum()) + 1) * plan.dt,
     )

@@ -22,64 +22,28 @@ turnover - are options of `fwbio.models.cells.SpikingModel`, all of them off by 
 """
 
 import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import brian2 as b2
 import numpy as np
 import xarray as xr
 
-from fwbio.models.cells import RESET, SpikingModel
+from fwbio.models import spiking_network
+from fwbio.models.cells import SpikingModel
 from fwbio.models.conductances import fluctuated, spread, whole
 from fwbio.models.dendrite import compensated
-from fwbio.models.presentations import Phase, Plan, Timing, plan
-from fwbio.models.simulation import conduct, dense, engine, warn_of_recording, weight_scale
-from fwbio.models.spike_traces import SpikeTraces
+from fwbio.models.presentations import Plan, Timing, plan
+from fwbio.models.schedule import NONE, slots
+from fwbio.models.simulation import steps_of, warn_of_recording, weight_scale
+from fwbio.models.spike_traces import shown_cells, traces
+from fwbio.models.spiking_network import Outcome, Tables
 from fwbio.models.substrate import Run
 from fwbio.normal_form import NormalForm
 
 SIGNS = np.array([1.0, -1.0])
 # what the plan without lag may erase, whose rates are then replaced
 _PASSIVE = 1 - 1e-6
-
-_VALUE_CELLS = """
-dv/dt = (v_steady - v) / tau_membrane : volt (unless refractory)
-dampa/dt = (g_ampa - ampa) / tau_membrane : 1
-dg_ampa/dt = -g_ampa / tau_ampa : 1
-ds/dt = -s / tau_nmda_decay : 1
-dcalcium/dt = (taught - calcium) / tau_nmda_decay : 1
-v_steady = v_rest + bias + gain * (ampa - opposite_ampa) : volt (constant over dt)
-error = s - opposite_s - corrects * (ampa - opposite_ampa) : 1
-change = lr * int(calcium > theta_d) * error / 2 : 1 (constant over dt)
-opposite_ampa : 1 (linked)
-opposite_s : 1 (linked)
-taught : 1
-taught_spikes : 1
-lr : 1
-fired : 1
-"""
-
-
-def on_key_spike(model: SpikingModel) -> str:
-    """What a spike of a key cell does to a synapse, in Brian2's notation.
-
-    Args:
-        model: parameters; only departures that are not neutral are in the code.
-    """
-    release, times = "", ""
-    if model.release < 1:
-        release, times = "sent = int(rand() < release) / release\n", "sent * "
-    rounding = ""
-    if model.receptors:
-        rounding = "w = quantum * floor(w / quantum + rand())\n"
-    return (
-        f"{release}"
-        f"g_ampa_post += {times}jump * w\n"
-        f"w = clip(w + {times}change_post, 0, g_max)\n"
-        f"{rounding}"
-    )
 
 
 def run(
@@ -97,15 +61,18 @@ def run(
         initial: weights before the first step, (n, row, column).
         kept: steps after which weights are kept.
         model: parameters.
-        seed: of the spike trains, the value cells' first potentials and the departures.
+        seed: of the value cells' first potentials and of what gaps do at random, drawn before the
+            run by NumPy and the same for every engine, and of the spike trains and the releases,
+            drawn by the engine; so that a seed repeats a run, in the same engine.
         progress: whether to show a bar.
 
     Raises:
         FwbioError: as `fwbio.models.presentations.plan`, `fwbio.models.dendrite.compensated` and
-            `fwbio.models.simulation.conduct` say.
+            `fwbio.models.engines.stepped` say, or a phase that is no whole number of steps.
 
     Warns:
-        RecordingWarning: weights, kept and simulated, take more than `record_bound` bytes.
+        RecordingWarning: weights, kept, simulated and drawn for, take more than `record_bound`
+            bytes.
     """
     timing = Timing(
         gap=model.gap,
@@ -119,30 +86,22 @@ def run(
     course = plan(form, timing, erase_limit=min(model.erase_limit, _PASSIVE), where="spiking")
     course = compensated(course, form, model)
     scales = _scales(form, course, initial, model)
-    # a snapshot is one number a synapse, a run one of each of its cells' synapses
-    copies = len(kept) + 2 * model.cells_per_key
-    warn_of_recording(8.0 * initial.size * copies, model.record_bound, "spiking substrate")
-    with engine(model.engine, model.dt, seed), _orderless(model):
-        began = time.perf_counter()
-        network = _Network(
-            course,
-            scales,
-            initial,
-            kept,
-            model,
-            corrects=form.erase is not None,
-            seed=seed,
+    readout = np.zeros((len(initial), form.query.shape[1], initial.shape[-1]))
+    snapshots = np.zeros((len(initial), len(kept), *initial.shape[1:]))
+    run_s = compile_s = bounded = 0.0
+    shown: dict[str, xr.DataArray] = {}
+    if course.phases:
+        tables = _tables(
+            course, scales, initial, kept, model, seed, corrects=form.erase is not None
         )
-        conduct(
-            network.parts,
-            course.phases,
-            dt=model.dt,
-            enter=network.enter,
-            leave=network.leave,
-            progress=progress,
-            title="spiking synapses",
-        )
-        ended = time.perf_counter()
+        with _orderless(model):
+            done = spiking_network.run(tables, model, seed=seed, progress=progress)
+        asked = [phase.step for phase in course.phases if phase.kind == "read"]
+        readout[:, asked] = _decoded(done, course, tables, scales, model)
+        snapshots[:] = done.snapshots.swapaxes(0, 1)
+        shown = _traces(done, course, tables, model)
+        at = (done.conductances <= 0) | (done.conductances >= 2 * scales.baseline)
+        run_s, compile_s, bounded = done.run_s, done.compile_s, float(at.mean())
     approximate = [
         "rates by Poisson spikes of finitely many cells",
         "read-outs from the spikes of a finite time",
@@ -159,11 +118,11 @@ def run(
         approximate.append(
             f"{course.clipped} writes erase {model.erase_limit:g} of the prediction, not all of it"
         )
-    if bounded := network.bounded():
+    if bounded:
         approximate.append(f"a share of {bounded:.2g} of the conductances ended at a bound")
     return Run(
-        readout=network.drawn,
-        weights=network.snapshots,
+        readout=readout,
+        weights=snapshots,
         onset=course.onset(form.query.shape[1]),
         exact=(
             "write gate, erase gate and turnover in the mean over spikes, by the flow map of the"
@@ -171,9 +130,9 @@ def run(
         ),
         approximate=tuple(approximate),
         backend=f"brian2-{model.engine}",
-        traces=network.traces(),
-        run_s=ended - network.started,
-        compile_s=network.started - began,
+        traces=shown,
+        run_s=run_s,
+        compile_s=compile_s,
     )
 
 
@@ -218,202 +177,165 @@ def _jump(rate: float, tau: float, dt: float) -> float:
     return -np.expm1(-dt / tau) / (rate * dt)
 
 
-class _Network:
-    """The Brian2 objects of one run, and what is set and read at each phase."""
+def _tables(
+    course: Plan,
+    scales: _Scales,
+    initial: np.ndarray,
+    kept: np.ndarray,
+    model: SpikingModel,
+    seed: int,
+    *,
+    corrects: bool,
+) -> Tables:
+    """What the network goes through, warned of before it is drawn if it is large."""
+    n, rows, columns = initial.shape
+    kinds = np.array([phase.kind for phase in course.phases])
+    step, write = (np.array([getattr(p, x) for p in course.phases]) for x in ("step", "write"))
+    starts = np.cumsum([0, *(steps_of(phase, model.dt) for phase in course.phases)])
+    ends = np.append(step[1:] != step[:-1], True)
+    read = kinds == "read"
+    noisy = model.noise_multiplicative > 0 or model.noise_additive > 0
+    turning = noisy | np.asarray(course.turnover.any(axis=(0, 2)))[write]
+    turns = slots((kinds == "gap") & turning)
+    drawn = (1 + turns.max()) * (2 * (noisy or model.turnover_cv > 0) + (model.receptors > 0))
+    # a snapshot is one number a synapse, a run one of each of its cells' synapses
+    copies = len(kept) + 2 * model.cells_per_key * (1 + int(drawn))
+    warn_of_recording(8.0 * initial.size * copies, model.record_bound, "spiking substrate")
 
-    def __init__(
-        self,
-        course: Plan,
-        scales: _Scales,
-        initial: np.ndarray,
-        kept: np.ndarray,
-        model: SpikingModel,
-        *,
-        corrects: bool,
-        seed: int,
-    ) -> None:
-        self.course, self.scales, self.kept, self.model = course, scales, kept, model
-        n, rows, columns = initial.shape
-        self.shape = n, rows, columns
-        self.drawn = np.zeros((n, course.query.shape[1], columns))
-        self.snapshots = np.zeros((n, len(kept), rows, columns))
-        self.started = time.perf_counter()  # and again when the first phase begins
-        self._rng = np.random.default_rng([seed, 1])
-        self._keys = b2.NeuronGroup(
-            n * rows * model.cells_per_key,
-            "chance : 1 # of a spike in a step",
-            threshold="chance > 0 and rand() < chance",
-            name="key_cells",
-        )
-        self._values = self._value_cells(corrects=corrects)
-        self._last_spike = self._values.variables["lastspike"].get_value()
-        self._fast = self._synapses(initial)
-        self._weights = self._fast.variables["w"].get_value()
-        self._fired = self._values.variables["fired"].get_value()
-        self.parts: list[object] = [self._keys, self._values, self._fast]
-        self._turnover_factor: np.ndarray | float = 1.0
+    def during(kind: str | tuple[str, ...], values: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Values (n, T, ..) of phases, and none in the others and past the end: (P + 1, n, ..)."""
+        chosen = np.isin(kinds, kind).reshape(-1, *[1] * (values.ndim - 1))
+        silence = np.zeros((1, *values.shape[:1], *values.shape[2:]))
+        return np.append(np.where(chosen, np.moveaxis(values[:, which], 1, 0), 0.0), silence, 0)
+
+    rates = during("write", course.key, write) + during(("settle", "read"), course.query, step)
+    teach = np.maximum(course.teach[:, :, None] * SIGNS[:, None], 0)
+    plastic = during("write", course.plasticity, write)
+    shown, window, room = np.zeros(0, int), np.full(2, -1), (0, 0)
+    if (writes := np.flatnonzero(kinds == "write")).size:
+        shown = shown_cells(course.teach[0, write[writes[-1]]])
+        window = starts[writes[-1] : writes[-1] + 2]
+        room = _room(int(np.diff(window)[0]), rows * model.cells_per_key, 2 * columns, model)
+    start, *streams = map(np.random.default_rng, np.random.SeedSequence([seed, 1]).spawn(5))
+    gaps = np.moveaxis(course.turnover[:, write[turns > NONE]], 1, 0)
+    wide = (n, rows, model.cells_per_key, 2, columns)
+    signed = initial[:, :, None, None, :] * SIGNS[:, None] / 2
+    conductances = np.clip(scales.baseline + np.broadcast_to(signed, wide), 0, 2 * scales.baseline)
+    if model.receptors:
+        conductances = whole(conductances, 2 * scales.baseline / model.receptors, start)
+    return Tables(
+        starts=np.append(starts, -1),
+        turns=turns,
+        reads=slots(read | np.append(read[1:], False)),
+        keeps=slots(ends & np.isin(step, kept)),
+        window=window,
+        shown=shown,
+        chances=_below_ceiling(rates * scales.key_rate, model) * model.dt,
+        teaching=_below_ceiling(during("write", teach, write) * scales.teach_rate, model)
+        * (model.cells_per_value * model.release * model.dt),
+        open=(plastic > 0).astype(float),
+        rates=plastic / scales.key_rate,
+        remains=np.exp(-np.broadcast_to(gaps, (len(gaps), n, rows)) * model.gap),
+        **_random(gaps, wide, model, streams),
+        numbers=_numbers(scales, model, corrects=corrects),
+        conductances=conductances,
+        potentials=start.uniform(model.v_reset, model.v_threshold, (n, 2, columns)),
+        room=room,
+    )
+
+
+def _below_ceiling(rates: np.ndarray, model: SpikingModel) -> np.ndarray:
+    return rates if model.ceiling == 1 else np.minimum(rates, model.ceiling * model.peak_rate)
+
+
+def _room(steps: int, keys: int, values: int, model: SpikingModel) -> tuple[int, int]:
+    """How many spikes to be ready for: twelve standard deviations above the most to be expected."""
+    expected = steps * keys * model.peak_rate * model.dt
+    most = int(expected + 12 * np.sqrt(expected) + 20)
+    return min(most, steps * keys), values * (steps // model.refractory_steps + 1)
+
+
+def _random(
+    gaps: np.ndarray,
+    wide: tuple[int, ...],
+    model: SpikingModel,
+    streams: Sequence[np.random.Generator],
+) -> dict[str, np.ndarray]:
+    """What gaps do at random to each synapse: x <- F x + S for x above the baseline, and rounding.
+
+    Args:
+        gaps: turnover, 1/s, (turn, n, 1 or row).
+        wide: the synapses' shape, (n, row, cell, 2, column).
+        model: parameters.
+        streams: of the turnover rates, the factors, the shifts and the roundings.
+    """
+    uneven, noise, additive, rounding = streams
+    shape = (len(gaps), int(np.prod(wide)))
+    none = np.zeros((0, 0))
+    drawn = {"factors": none, "shifts": none, "roundings": none}
+    m, a = model.noise_multiplicative, model.noise_additive
+    if m or a or model.turnover_cv:
+        rate = np.broadcast_to(gaps[..., None, None, None], (len(gaps), *wide)).reshape(shape)
         if model.turnover_cv:
-            shape = (n, rows, model.cells_per_key * 2 * columns)
-            self._turnover_factor = spread(model.turnover_cv, shape, self._rng)
-        self._traces = None
-        writes = [phase for phase in course.phases if phase.kind == "write"]
-        if writes:
-            self._traces = SpikeTraces(
-                self._keys[: rows * model.cells_per_key],
-                self._values,
-                writes[-1],
-                course.teach[0, writes[-1].write],
-                model.dt,
-            )
-            self.parts.append(self._traces.recorder)
-
-    def _value_cells(self, *, corrects: bool) -> b2.NeuronGroup:
-        n, _, columns = self.shape
-        model, scales = self.model, self.scales
-        volts = ("v_rest", "v_reset", "v_threshold")
-        times = ("tau_membrane", "tau_ampa", "tau_nmda_decay")
-        cells = b2.NeuronGroup(
-            n * 2 * columns,
-            _VALUE_CELLS,
-            threshold="v > v_threshold",
-            reset=f"{RESET}\nfired += 1",
-            refractory=model.refractory_steps * b2.defaultclock.dt,
-            method="exponential_euler",
-            namespace={name: getattr(model, name) * b2.volt for name in volts}
-            | {name: getattr(model, name) * b2.second for name in times}
-            | {
-                "bias": model.drive(np.array(model.base_rate)) * b2.volt,
-                "gain": scales.gain * b2.volt,
-                "corrects": float(corrects),
-                "theta_d": model.theta_d,
-                "taught_jump": _jump(
-                    model.cells_per_value * scales.teach_rate * model.release,
-                    model.tau_nmda_decay,
-                    model.dt,
-                ),
-            },
-            name="value_cells",
+            rate = rate * spread(model.turnover_cv, shape[1:], uneven)
+        drawn["factors"] = fluctuated(
+            np.ones(shape), rate, model.gap, multiplicative=m, additive=0.0, rng=noise
         )
-        opposite = np.arange(len(cells)).reshape(n, 2, columns)[:, ::-1].ravel()
-        cells.opposite_ampa = b2.linked_var(cells, "ampa", index=opposite)
-        cells.opposite_s = b2.linked_var(cells, "s", index=opposite)
-        cells.v = "v_reset + rand() * (v_threshold - v_reset)"
-        cells.run_regularly(
-            "s += taught_jump * poisson(taught_spikes)", when="synapses", name="teaching"
+        drawn["shifts"] = fluctuated(
+            np.zeros(shape), rate, model.gap, multiplicative=m, additive=a, rng=additive
         )
-        return cells
+    if model.receptors:
+        drawn["roundings"] = rounding.random(shape)
+    return drawn
 
-    def _synapses(self, initial: np.ndarray) -> b2.Synapses:
-        n, rows, columns = self.shape
-        model, scales = self.model, self.scales
-        largest = 2 * scales.baseline
-        fast = b2.Synapses(
-            self._keys,
-            self._values,
-            "w : 1",
-            on_pre=on_key_spike(model),
-            namespace={
-                "g_max": largest,
-                "quantum": largest / max(model.receptors, 1),
-                "release": model.release,
-                "jump": _jump(model.cells_per_key * scales.key_rate, model.tau_ampa, model.dt),
-            },
-            name="fast_synapses",
-        )
-        i, j = dense(n, rows * model.cells_per_key, 2 * columns)
-        fast.connect(i=i, j=j)
-        signed = initial[:, :, None, None, :] * SIGNS[:, None] / 2
-        wide = (n, rows, model.cells_per_key, 2, columns)
-        fast.w = self._possible(scales.baseline + np.broadcast_to(signed, wide)).ravel()
-        return fast
 
-    def enter(self, phase: Phase) -> None:
-        """Set what drives the network in a phase."""
-        if phase is self.course.phases[0]:
-            self.started = time.perf_counter()
-        n, rows, columns = self.shape
-        course, model, scales = self.course, self.model, self.scales
-        writing = phase.kind == "write"
-        rates = np.zeros((n, rows))
-        if writing:
-            rates = course.key[:, phase.write]
-        elif phase.kind in {"settle", "read"}:
-            rates = course.query[:, phase.step]
-        chance = self._below_ceiling(rates * scales.key_rate) * model.dt
-        self._keys.chance = np.repeat(chance, model.cells_per_key)
-        teach = course.teach[:, phase.write, None, :] * SIGNS[:, None] * writing
-        taught = self._below_ceiling(np.maximum(teach, 0) * scales.teach_rate)
-        self._values.taught_spikes = np.ravel(
-            taught * (model.cells_per_value * model.release * model.dt)
-        )
-        plastic = course.plasticity[:, phase.write] * writing
-        self._values.taught = np.repeat((plastic > 0).astype(float), 2 * columns)
-        self._values.lr = np.repeat(plastic / scales.key_rate, 2 * columns)
-        self._fired[:] = 0
-        self._last_before = np.maximum(self._last_spike, phase.start - model.settle)
-        if self._traces is not None:
-            self._traces.enter(phase)
+def _numbers(scales: _Scales, model: SpikingModel, *, corrects: bool) -> dict[str, float]:
+    teach_rate = model.cells_per_value * scales.teach_rate * model.release
+    key_rate = model.cells_per_key * scales.key_rate
+    return {
+        "value_cells.bias": float(model.drive(np.array(model.base_rate))),
+        "value_cells.gain": scales.gain,
+        "value_cells.corrects": float(corrects),
+        "value_cells.theta_d": model.theta_d,
+        "value_cells.taught_jump": _jump(teach_rate, model.tau_nmda_decay, model.dt),
+        "fast_synapses.jump": _jump(key_rate, model.tau_ampa, model.dt),
+        "fast_synapses.g_max": 2 * scales.baseline,
+        "fast_synapses.quantum": 2 * scales.baseline / max(model.receptors, 1),
+    }
 
-    def leave(self, phase: Phase) -> None:
-        """Read what the network did in a phase; turn the receptors over at the end of a gap."""
-        n, rows, columns = self.shape
-        model = self.model
-        if phase.kind == "gap":
-            self._turn_over(self.course.turnover[:, phase.write], phase.duration)
-        if phase.kind == "read":
-            lasted = np.maximum(self._last_spike - self._last_before, model.dt)
-            self.drawn[:, phase.step] = self._decode((self._fired / lasted).reshape(n, 2, columns))
-        if (self.kept == phase.step).any():
-            now = self._weights.reshape(n, rows, model.cells_per_key, 2, columns).mean(2)
-            self.snapshots[:, self.kept == phase.step] = (now[:, :, 0] - now[:, :, 1])[:, None]
 
-    def _below_ceiling(self, rates: np.ndarray) -> np.ndarray:
-        if self.model.ceiling == 1:
-            return rates
-        return np.minimum(rates, self.model.ceiling * self.model.peak_rate)
+def _decoded(
+    done: Outcome, course: Plan, tables: Tables, scales: _Scales, model: SpikingModel
+) -> np.ndarray:
+    """Read-outs (n, read, column) from mean interspike intervals.
 
-    def _turn_over(self, turnover: np.ndarray, duration: float) -> None:
-        """What a gap does to the conductances; turnover (n, 1 or row), 1/s."""
-        model, baseline = self.model, self.scales.baseline
-        noisy = model.noise_multiplicative > 0 or model.noise_additive > 0
-        if not noisy and not turnover.any():
-            return
-        n, rows, columns = self.shape
-        conductances = self._weights.reshape(n, rows, model.cells_per_key * 2 * columns)
-        above = fluctuated(
-            conductances - baseline,
-            turnover[:, :, None] * self._turnover_factor,
-            duration,
-            multiplicative=model.noise_multiplicative,
-            additive=model.noise_additive,
-            rng=self._rng,
-        )
-        self._weights[:] = self._possible(baseline + above).ravel()
+    The cell that fires more counts more: one near its threshold fires by its noise, and so tells
+    less of its drive.
+    """
+    reads = np.flatnonzero([phase.kind == "read" for phase in course.phases])
+    before, after = tables.reads[reads - 1], tables.reads[reads]
+    begun = np.array([course.phases[k].start - model.settle for k in reads])
+    last = np.maximum(done.lasts[before], begun[:, None, None, None])
+    lasted = np.maximum(done.lasts[after] - last, model.dt)
+    rates = (done.counts[after] - done.counts[before]) / lasted
+    resting = model.drive(np.array(model.base_rate))
+    each = SIGNS[:, None] * (model.drive(rates) - resting) / scales.gain
+    total = rates.sum(-2)
+    return ((each * rates).sum(-2) / np.where(total > 0, total, 1)).swapaxes(0, 1)
 
-    def _possible(self, conductances: np.ndarray) -> np.ndarray:
-        """The nearest conductances that there are: from 0 to 2 w_0, of whole receptors."""
-        largest = 2 * self.scales.baseline
-        conductances = np.clip(conductances, 0, largest)
-        if self.model.receptors:
-            return whole(conductances, largest / self.model.receptors, self._rng)
-        return conductances
 
-    def _decode(self, rates: np.ndarray) -> np.ndarray:
-        """Read-outs (n, column) from rates (n, sign, column); the cell that fires more counts more.
-
-        A cell near its threshold fires by its noise, and so tells less of its drive.
-        """
-        model = self.model
-        resting = model.drive(np.array(model.base_rate))
-        each = SIGNS[:, None] * (model.drive(rates) - resting) / self.scales.gain
-        total = rates.sum(1)
-        return (each * rates).sum(1) / np.where(total > 0, total, 1)
-
-    def bounded(self) -> float:
-        """The share, from 0 to 1, of conductances that stand at a bound."""
-        at = (self._weights <= 0) | (self._weights >= 2 * self.scales.baseline)
-        return float(at.mean())
-
-    def traces(self) -> dict[str, xr.DataArray]:
-        """Spikes and traces of the last write, first trial."""
-        return {} if self._traces is None else self._traces.labelled()
+def _traces(
+    done: Outcome, course: Plan, tables: Tables, model: SpikingModel
+) -> dict[str, xr.DataArray]:
+    """Spikes and traces of the last write, first trial."""
+    writes = [phase for phase in course.phases if phase.kind == "write"]
+    if not writes:
+        return {}
+    return traces(
+        done.curves,
+        {"pre": done.pre, "post": done.post},
+        tables.shown[: len(tables.shown) // 2],
+        first=int(tables.window[0]),
+        start=writes[-1].start,
+        dt=model.dt,
+    )

@@ -32,6 +32,13 @@ from fwbio.models.simulation import clocked
 
 CACHE = "FWBIO_CACHE"
 _MANIFEST = "fwbio.json"
+# the last argument, taken away before Brian2 reads the others as its variables' values
+_SEED = """
+if (!args.empty() && args.back().rfind("seed=", 0) == 0) {
+    brian::_random_generators[0].seed(std::stoul(args.back().substr(5)));
+    args.pop_back();
+}
+"""
 _WITHOUT_COMPILER = 'see that g++ and make are installed, or give engine="cython" or "numpy"'
 
 
@@ -93,7 +100,10 @@ def project(
 
 
 def run(
-    built: Project, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
+    built: Project,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Sequence[str],
+    seed: int | None = None,
 ) -> tuple[list[np.ndarray], float]:
     """Run a compiled program.
 
@@ -101,6 +111,7 @@ def run(
         built: the program.
         inputs: its variables' initial values and its tables' values, by "group.name".
         outputs: the variables to return.
+        seed: of its generator; None: the one that it was made with, if any.
 
     Returns:
         The outputs, flat, and the seconds that its time steps took.
@@ -115,6 +126,8 @@ def run(
             file = folder / f"input_{number}"
             np.ascontiguousarray(values).tofile(file)
             given.append(f"{name}={file}")
+        if seed is not None:
+            given.append(f"seed={seed}")
         done = subprocess.run(  # noqa: S603
             [str(built.folder / "main"), "--results_dir", f"{folder}/", *given],
             cwd=built.folder,
@@ -143,6 +156,7 @@ def _build(folder: Path, dt: float, make: Callable[[], Made]) -> None:
     b2.set_device(device, build_on_run=False)
     try:
         with clocked(dt):
+            device.insert_code("after_start", _SEED)
             made = make()
             made.network.run(made.duration * b2.second, namespace={})
             device.build(directory=str(aside), run=False, with_output=False)

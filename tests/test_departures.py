@@ -11,7 +11,7 @@ from fwbio import FwbioError, models, program, reference, tasks
 from fwbio.analyses.agreement import readout_agreement
 from fwbio.models.cells import SpikingModel
 from fwbio.models.conductances import whole
-from fwbio.models.spiking import on_key_spike
+from fwbio.models.spiking_network import on_key_spike
 
 NUMPY = {"engine": "numpy"}
 QUICK = {"dt": 1e-3, "write": 0.2, "pause": 0.05, "settle": 0.05, "read": 0.2, "gap": 0.05}

@@ -6,6 +6,7 @@ from programs import random_program
 from tolerances import TOLERANCES, assert_close, assert_expected
 
 from fwbio import FwbioError, models, record, reference, tasks
+from fwbio.models import standalone
 from fwbio.models.cells import RESET, SpikingModel
 from fwbio.models.dendrite import compensated
 from fwbio.models.presentations import Timing, plan
@@ -14,6 +15,23 @@ from fwbio.normal_form import normal_form
 from fwbio.program import operands
 
 FAST = {"dt": 0.5e-3, "cells_per_key": 2}
+# mild enough that eight cells a key still agree with the ideal
+DEPARTING = {
+    "ceiling": 0.99,
+    "receptors": 500,
+    "release": 0.95,
+    "turnover_cv": 0.1,
+    "noise_multiplicative": 0.02,
+    "noise_additive": 0.02,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Programs are compiled once for the tests of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(standalone.CACHE, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def agreement(one, other):
@@ -48,6 +66,50 @@ def test_eight_cells_a_key_agree_with_the_reference_on_sparse_pairs(rule):
     for trial in range(program.sizes["trial"]):
         one = done.isel(trial=[trial]), ideal.isel(trial=[trial])
         assert agreement(*one) >= TOLERANCES["spiking, 8 cells"].value
+
+
+def small_pairs(seed):
+    """Four pairs of 16 sparse keys and 8 values that decay, in two trials."""
+    episode = tasks.TASKS["random_pairs"](
+        seed=seed, trials=2, pairs=4, pre=16, post=8, keys="sparse", values="sign", active=0.25
+    )
+    return models.designed(episode, "gated_delta", time_constant=3.0)
+
+
+@pytest.mark.parametrize("name", ["cython", "numpy", "cpp_standalone"])
+def test_every_engine_agrees_with_the_reference_and_repeats_with_its_seed(name, monkeypatch):
+    """A standalone program, built once, runs every seed and every program of one layout."""
+    program, bound = small_pairs(5), TOLERANCES["spiking, 8 cells"].value
+    first, again, other = (
+        models.execute(program, "spiking", engine=name, seed=s, **DEPARTING) for s in (3, 3, 4)
+    )
+    for done in (first, other):
+        assert agreement(done, reference.execute(program)) >= bound
+    for variable in ("readout", "weights", "g_ampa", "pre_spike_time", "post_spike_cell"):
+        np.testing.assert_array_equal(first[variable], again[variable])
+    assert (first.weights.values != other.weights.values).any()
+    assert first.attrs["backend"] == f"brian2-{name}"
+
+    def never(*_):
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(standalone, "_build", never)
+    changed = small_pairs(6)
+    done = models.execute(changed, "spiking", engine=name, seed=3, gain=0.019, **DEPARTING)
+    assert agreement(done, reference.execute(changed)) >= bound
+
+
+def test_gaps_draw_the_same_in_every_engine(rng):
+    """Without key spikes only the gaps move conductances, by numbers drawn before the run."""
+    program = random_program("gated_delta", rng, steps=3, nonnegative=True, initial_weights=True)
+    for name in ("key", "query"):
+        program[name][:] = 0.0
+    options = DEPARTING | {"seed": 2, "weights": "all", "dt": 1e-3}
+    plain, done = (
+        models.execute(program, "spiking", engine=name, **options) for name in ("numpy", "cython")
+    )
+    assert_close(done.weights, plain.weights, "float64")
+    assert (np.diff(done.weights, axis=1) != 0).all()
 
 
 def exponent(x, y):
