@@ -30,8 +30,9 @@ def run(
         [B, kept, H, K, V], or None.
     """
     dtype, wide = streams["query"].dtype, state.dtype
-    streams = {name: x.to(wide) for name, x in streams.items()}
+    streams = {name: x.to(torch.promote_types(x.dtype, wide)) for name, x in streams.items()}
     streams.setdefault("beta", torch.ones_like(streams["query"][..., :1]))
+    query = streams["query"].to(wide)
     step = stepper(rule, streams, xp=torch, axis=1)
     spans = list(pairwise(ends or (0, streams["query"].shape[1])))
     readouts: list[Tensor] = []
@@ -40,8 +41,8 @@ def run(
     for i, (start, end) in enumerate(spans):
         weights = state if ends is None else state[i : i + 1]
         for t in range(start, end):
-            weights = step(t, weights)
-            readouts.append(torch.einsum("bhkv,bhk->bhv", weights, streams["query"][:, t]))
+            weights = step(t, weights).to(wide)
+            readouts.append(torch.einsum("bhkv,bhk->bhv", weights, query[:, t]))
             if keep_every and (t + 1 - start) % keep_every == 0:
                 kept.append(weights)
         finals.append(weights)

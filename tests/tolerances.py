@@ -20,6 +20,10 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         # relative errors: at most
         "float64": Bound(1e-12, "a few thousand roundings of 1.1e-16, in any order of summation"),
         "float32": Bound(1e-5, "a hundred roundings of 6e-8 that don't cancel"),
+        "passed thresholds float32": Bound(
+            1e-3,
+            "codes rounded by 6e-8, over how little calcium exceeds a threshold that it passes",
+        ),
         "reflections float32": Bound(
             5e-5, "a chunk of reflections sums as many numbers of alternating sign as it has rows"
         ),
