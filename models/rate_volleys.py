@@ -27,8 +27,8 @@ class CalciumModel:
     """Parameters of the rate substrate of the calcium rule; times in seconds.
 
     Args:
-        dt: time step; the delay of the presynaptic calcium is rounded to a whole number of it, and
-            the efficacy takes Euler steps.
+        dt: time step; the delay of the presynaptic calcium is rounded to a whole number of it, its
+            amount corrected for that, and the efficacy takes Euler steps.
         parameters: "cortical_slice", as the rule has it, or another of the published sets.
         engine: Brian2's code generation, "cython" or "numpy".
     """
@@ -77,6 +77,9 @@ def run(
     drawn = np.zeros((n, steps, columns))
     snapshots = np.zeros((n, len(kept), rows, columns))
     published = replace(GraupnerBrunel.named(model.parameters), sigma=0.0, potential=0.0)
+    # a volley whose delay is rounded lets in what is the published calcium when that arrives
+    early = published.delay - round(published.delay / model.dt) * model.dt
+    scale = {"key": float(np.exp(early / published.tau_ca)), "value": 1.0}
     with engine(model.engine, model.dt, seed):
         cells = {
             name: b2.NeuronGroup(
@@ -103,7 +106,8 @@ def run(
         def enter(phase: Phase) -> None:
             strength[:] = beta[trial, phase.step, 0]
             for name, late in (("key", 0.0), ("value", LEAD)):
-                cells[name].amount = np.maximum(streams[name][:, phase.step], 0).ravel()
+                amount = scale[name] * np.maximum(streams[name][:, phase.step], 0)
+                cells[name].amount = amount.ravel()
                 cells[name].due = (phase.start + late) * b2.second
 
         def leave(phase: Phase) -> None:
@@ -131,7 +135,7 @@ def run(
         onset=starts,
         exact=("calcium, and the time it spends above each threshold",),
         approximate=(
-            f"Euler steps of {model.dt:g} s, and a delay rounded to them",
+            f"Euler steps of {model.dt:g} s, and a delay rounded to them, its calcium set right",
             "no noise and no potential: the mean of the published efficacy",
             "cues leave no calcium, and are read without spikes",
             *((f"the set {model.parameters}, where the rule's is cortical_slice",) * other),

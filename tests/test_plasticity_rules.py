@@ -35,6 +35,7 @@ def test_below_both_thresholds_nothing_is_plastic(rng):
 def test_each_threshold_holds_its_own_direction(rng):
     streams = random_streams("thresholded_delta", rng, steps=1, nonnegative=True)
     start = rng.standard_normal((4, 3))
+    streams["value"] = streams["key"] @ start + [0.5, -0.5, 0.3]
     streams |= {"theta_p": np.zeros(1), "theta_d": np.full(1, 1e3), "initial_weights": start}
     change = run("thresholded_delta", **streams)[1][0] - start
     assert (change >= 0).all()
@@ -47,14 +48,23 @@ def test_each_threshold_holds_its_own_direction(rng):
 
 def test_repeated_thresholded_writes_stop_at_the_threshold(rng):
     """An error is corrected until no synapse's calcium k_i |e_j| passes the threshold."""
-    key, value, theta = rng.uniform(0.2, 1, 5), rng.standard_normal(3), 0.05
-    streams = {"key": np.tile(key, (400, 1)), "value": np.tile(value, (400, 1))}
-    done = run(
-        "thresholded_delta", **streams, query=streams["key"], beta=1.0, theta_p=theta, theta_d=theta
+    key, value, theta = (
+        rng.uniform(0.2, 1, 5),
+        rng.choice([-1, 1], 3) * rng.uniform(0.5, 1, 3),
+        0.05,
     )
-    left = np.abs(key[:, None] * (value - done[0][-1]))
+    streams = {"key": np.tile(key, (1500, 1)), "value": np.tile(value, (1500, 1))}
+    done = run(
+        "thresholded_delta",
+        **streams,
+        query=streams["key"],
+        beta=0.02,
+        theta_p=theta,
+        theta_d=theta,
+    )
+    left = np.abs(key[:, None] * (value - done[0][-1])).max(0)
     assert (left <= theta * (1 + 1e-9)).all()
-    assert (left > 0.5 * theta).any()
+    assert (left > 0.9 * theta).all()
 
 
 @pytest.mark.parametrize("gap", [0.005, 0.02, 0.1])
