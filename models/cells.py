@@ -59,8 +59,8 @@ class SpikingModel:
             weights / sqrt(s) (Kesten 1973, 10.1007/BF02392040, recalled); 0: none.
         engine: Brian2's code generation: "cython"; "numpy"; or "cpp_standalone", a program that is
             compiled once for all of a program's shape and phases, kept in $FWBIO_CACHE (or
-            .cache/fwbio in the user's home) and run again with other numbers. Each draws other
-            spikes from a seed.
+            .cache/fwbio in the user's home) and run again with other numbers. From one seed,
+            engines may draw different spikes.
         record_bound: bytes of weights, kept and simulated, and of random numbers drawn for them
             before the run, above which it warns.
     """

@@ -171,7 +171,7 @@ def run(tables: Tables, model: SpikingModel, *, seed: int, progress: bool) -> Ou
         engine=model.engine,
         dt=model.dt,
         seed=seed,
-        layout={name: getattr(model, name) for name in in_code}
+        layout={name: float(getattr(model, name)) for name in in_code}
         | {"shape": list(tables.conductances.shape), "steps": int(tables.starts[-2])}
         | {"sizes": sizes, "receptors": model.receptors > 0},
         text=[cells, simulation, spiking_code, __name__],

@@ -352,6 +352,34 @@ def test_the_record_shows_one_presentation(rng):
     assert (done.calcium[-1] > SpikingModel().theta_d).all()
 
 
+@pytest.mark.parametrize("name", ["cython", "numpy"])
+def test_what_is_shown_is_of_the_very_steps_told(name, rng):
+    """Calcium rises from the first step on, and a spike reaches the dendrite in two.
+
+    A spike opens AMPA receptors at the end of its step; the dendrite follows them in the next one,
+    at whose end, the start of the second after the spike, its prediction is first to be seen.
+    """
+    program = random_program(
+        "hebb", rng, trials=2, steps=1, nonnegative=True, passive=True, initial_weights=True
+    )
+    done = models.execute(program, "spiking", engine=name, **FAST)
+    model = SpikingModel(**FAST)
+    steps = np.arange(round(model.write / model.dt))
+    assert_close(done.time, model.gap + model.dt * steps, "float64")
+    calcium = 1 - np.exp(-model.dt * steps / model.tau_nmda_decay)
+    assert_close(done.calcium, np.broadcast_to(calcium[:, None], done.calcium.shape), "float64")
+    first = round((float(done.pre_spike_time.min()) - model.gap) / model.dt)
+    seen = (done.g_ampa.values != 0).any(1)
+    assert not seen[: first + 2].any()
+    assert seen[first + 2 :].all()
+    assert (np.diff(done.pre_spike_time) >= 0).all()
+    assert done.pre_spike_cell.max() < program.sizes["pre"] * model.cells_per_key
+    assert done.post_spike_cell.max() < 2 * program.sizes["post"]
+    for cell in np.unique(done.post_spike_cell):
+        times = done.post_spike_time.values[done.post_spike_cell.values == cell]
+        assert (np.diff(times) > model.tau_refractory * (1 - 1e-9)).all()
+
+
 def test_a_run_of_many_synapses_warns_before_it_starts(rng):
     program = random_program("hebb", rng, trials=1, steps=1, nonnegative=True, passive=True)
     with pytest.warns(RecordingWarning, match="spiking substrate: recording will take"):
