@@ -1,4 +1,4 @@
-"""What both synaptic models need of Brian2: one run, conducted phase by phase, leaving no trace."""
+"""What synaptic models need of Brian2: one run, conducted phase by phase, leaving no trace."""
 
 import itertools
 import warnings
