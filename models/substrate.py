@@ -125,7 +125,8 @@ def execute(
 
         dw_ij/dt = -lambda_i w_ij + eta k_i (s_j - sum_l p_l w_lj)
 
-    with turnover lambda between presentations and plasticity eta during them.
+    with turnover lambda between presentations and plasticity eta during them; rules of spike
+    timing, of calcium and others that are not linear in w by equations of their own.
 
     Args:
         program: as `fwbio.program.make` makes it, its keys non-negative (they are rates).
@@ -136,7 +137,8 @@ def execute(
         process: what the decay between presentations stands for, a preset of
             `fwbio.models.time_scales.PRESETS`; it is refused where its time constants, the gap
             over -log_decay, take longer or shorter.
-        **options: fields of `FlowModel`, `RateModel` or `SpikingModel`.
+        **options: fields of `FlowModel`, `RateModel` or `SpikingModel`; of rules with synapses of
+            their own, of `LocalModel` and `CalciumModel` (rate) or `VolleyModel` (spiking).
 
     Returns:
         The record: the program with `readout` (.., step, post), `weights` (.., snapshot, pre,
