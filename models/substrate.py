@@ -60,7 +60,7 @@ def unsupported(rule: Rule | str, substrate: str) -> str | None:
         raise unknown_name(substrate, SUBSTRATES, kind="substrate", where="substrate")
     if (rule.terms.plasticity, substrate) in _OWN:
         return None
-    reasons = (_SPIKING_REASONS if substrate == "spiking" else ()) + _REASONS
+    reasons = _REASONS + (_SPIKING_REASONS if substrate == "spiking" else ())
     return next((reason for holds, reason in reasons if holds(rule.terms)), None)
 
 
@@ -68,7 +68,8 @@ _Reason = tuple[Callable[[Terms], bool], str]
 _REASONS: tuple[_Reason, ...] = (
     (
         lambda terms: not terms.linear,
-        "its step is not linear in the weights, and the flow map that plans a presentation is",
+        "its step is not linear in the weights: no plan of presentations makes it, and it has no"
+        " synapses of its own here",
     ),
     (
         lambda terms: terms.plasticity == "covariance",
@@ -95,11 +96,6 @@ _REASONS: tuple[_Reason, ...] = (
     ),
 )
 _SPIKING_REASONS: tuple[_Reason, ...] = (
-    (
-        lambda terms: not terms.linear,
-        "its step is not linear in the weights, so that the mean over spikes is not its step at"
-        " mean rates",
-    ),
     (
         lambda terms: terms.normaliser != "none",
         "its feature map keeps every key cell firing, and spikes can't be divided exactly",
