@@ -90,7 +90,7 @@ def _panel(record: xr.Dataset, name: str, ax: Axes) -> None:
     ax.set_xlabel(_named(record[x]))
     ax.set_ylabel(_named(measured))
     if ax.get_legend_handles_labels()[1]:
-        ax.legend(fontsize=7, frameon=False)
+        ax.legend(fontsize=7, framealpha=0.8, edgecolor="none")
     if measured.min() < 0 < measured.max():
         ax.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
     if record[x].attrs.get("scale") == "log":
