@@ -105,7 +105,11 @@ class Clopath:
         return self.v_theta_plus + self.a_ltd / self.a_ltp
 
     def synapse(self) -> PlasticSynapse:
-        """As Brian2 text; the postsynaptic cell has its voltage in `v`."""
+        """As Brian2 text; the postsynaptic cell has its voltage in `v`.
+
+        The network also needs `delay_line(cells, dt)`, unless the delay is 0: without it no
+        voltage is ever shown to the synapses, and their weights are not a number.
+        """
         import brian2 as b2
 
         sliding = "* u_square_post / u_square_ref" if self.amplitude == "sliding" else ""
@@ -116,11 +120,13 @@ class Clopath:
             dw/dt = a_ltp * x * over * before * int(w < w_max) : 1 (clock-driven)
             dx/dt = -x / tau_x : Hz (clock-driven)
             over = (v_post - theta_plus) * int(v_post > theta_plus) : volt
-            before = (seen_plus_post - theta_minus) * int(seen_plus_post > theta_minus) : volt
+            before = seen_plus_above * int(seen_plus_above > 0 * volt) / shown_post : volt
+            seen_plus_above = seen_plus_post - theta_minus : volt
             """,
             on_pre={
                 "pre": f"""
                 read = (seen_minus_post - theta_minus) * int(seen_minus_post > theta_minus)
+                read = read / shown_post
                 w = clip(w - a_ltd {sliding} * read, 0, w_max)
                 x += 1 / tau_x
                 """
@@ -131,6 +137,7 @@ class Clopath:
             du_square/dt = ((v - u_rest)**2 - u_square) / tau_bar : volt**2
             seen_minus {seen.format("u_minus")}
             seen_plus {seen.format("u_plus")}
+            shown {"= 1 : 1" if self.delay == 0 else ": 1"}
             """,
             namespace={
                 "a_ltd": self.a_ltd / b2.volt,
@@ -177,6 +184,7 @@ class Clopath:
                 mend="choose a dt that divides it; a delay of 0 needs no delay line",
             )
         past: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=steps + 1)
+        cells.shown = 1
 
         def show() -> None:
             past.append((cells.u_minus_[:].copy(), cells.u_plus_[:].copy()))

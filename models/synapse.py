@@ -9,9 +9,11 @@ from typing import Any
 import brian2 as b2
 import numpy as np
 
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
 
 def _nothing() -> Mapping[str, Any]:
-    return MappingProxyType({})
+    return _EMPTY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class PlasticSynapse:
         i: np.ndarray,
         j: np.ndarray,
         *,
-        name: str = "plastic_synapses",
+        name: str = "plastic_synapses*",
     ) -> b2.Synapses:
         """Synapses of this model from cells i of `source` to cells j of `target`.
 
@@ -78,6 +80,16 @@ class PlasticSynapse:
         for variable, value in self.initial.items():
             setattr(synapses, variable, value)
         return synapses
+
+    def transmitting(self, code: str, namespace: Mapping[str, Any] = _EMPTY) -> "PlasticSynapse":
+        """The same synapse whose presynaptic spikes also act on the postsynaptic cell.
+
+        Args:
+            code: what a spike does, before it changes the weight: "g_ampa_post += w * siemens".
+            namespace: further constants of it.
+        """
+        on_pre = {**self.on_pre, "pre": f"{code}\n{self.on_pre.get('pre', '')}"}
+        return replace(self, on_pre=on_pre, namespace={**self.namespace, **namespace})
 
     def multiplied(self, factors: Mapping[str, str]) -> "PlasticSynapse":
         """The same synapse with constants multiplied by expressions of Brian2.

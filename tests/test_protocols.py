@@ -1,5 +1,6 @@
 """Protocols: complete datasets, figures that draw them, and the command that runs them."""
 
+import brian2 as b2
 import numpy as np
 import pytest
 import xarray as xr
@@ -8,8 +9,10 @@ from matplotlib.figure import Figure
 
 from fwbio import RULES, FwbioError, record
 from fwbio.analyses import cli, protocol_plots, protocols
+from fwbio.models import receptors
 from fwbio.models.plasticity import PLASTICITY, plasticity
 from fwbio.models.protocols import PROTOCOLS
+from fwbio.models.simulation import engine
 from fwbio.models.synapse import PlasticSynapse
 
 PRESETS = {"calcium": "cortical_slice", "tsodyks_markram": "depressing"}
@@ -29,6 +32,44 @@ def test_every_rule_of_a_synapse_has_its_model():
     assert synaptic | {"oja"} == PLASTICITY.keys() | {"thresholded_delta"}
     with pytest.raises(FwbioError, match="no plasticity model called 'stp'; did you mean 'stdp'"):
         plasticity("stp")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters", "words"),
+    [
+        (("calcium",), {}, "'calcium' needs a preset; choose from .*cortical_slice"),
+        (("oja", "dp"), {}, "'dp' is no preset of 'oja'; leave it out"),
+        (("calcium", "cortex"), {}, "no set of parameters called 'cortex'"),
+        (("calcium", "dp"), {"theta_p": 0.5}, "theta_d = 1 is not below theta_p = 0.5"),
+        (("stdp",), {"tau_pluss": 0.02}, "no parameter called 'tau_pluss'; did you mean"),
+        (("stdp",), {"tau_plus": 20 * b2.ms}, "is no plain number; give it in SI units"),
+    ],
+)
+def test_a_model_that_is_none_is_told(arguments, parameters, words):
+    with pytest.raises(FwbioError, match=words):
+        plasticity(*arguments, **parameters)
+
+
+def test_a_plastic_synapse_may_transmit(seed):
+    """In a network of one's own: spikes act on the cell by the weight, and change the weight."""
+    receptor = receptors.exponential("ampa", tau=5e-3, weight="w")
+    plastic = plasticity("stdp").synapse()
+    acting = plastic.transmitting(receptor.on_pre, receptor.namespace)
+    with engine("numpy", 1e-4, seed):
+        pre = b2.SpikeGeneratorGroup(2, [0, 1], [5, 5] * b2.ms)
+        cells = b2.NeuronGroup(
+            1,
+            receptor.equations,
+            threshold="s_ampa > 10",
+            reset="",
+            method="exact",
+            namespace=dict(receptor.namespace),
+        )
+        synapses = acting.connect(pre, cells, [0, 1], [0, 0])
+        synapses.w = [0.25, 0.5]
+        b2.Network(pre, cells, synapses).run(10 * b2.ms, namespace={})
+        reached = float(cells.s_ampa[0])
+    assert reached == pytest.approx(0.75 * np.exp(-(10 - 5.1) / 5), rel=0.05)
 
 
 def test_every_plasticity_model_has_a_protocol():
