@@ -260,7 +260,13 @@ def train_command(out: Path, **settings: Any) -> None:
 
 @main.command("protocol")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--seed", default=0, show_default=True, help="Seed of what is random in it.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of what is random in it.",
+)
 @_out("results/protocols")
 def protocol_command(names: tuple[str, ...], seed: int, out: Path) -> None:
     """Run an experiment on a synapse and draw it beside what was published.

@@ -101,7 +101,7 @@ def run(
         raise FwbioError(
             "channels that turn over at rates of their own, while they write, have no closed form",
             where="flow substrate",
-            mend='give turnover="between", or use the rate substrate',
+            mend='give turnover="between", or a rule that decays by one factor',
         )
     planned = time.perf_counter()
     events = _Events(form, course, timing, always=always)

@@ -28,6 +28,13 @@ def require_number(value: float, name: str, where: str, *, zero: bool = False) -
     Raises:
         FwbioError: it is not.
     """
+    plain = isinstance(value, (int, float, np.number)) and type(value).__name__ != "Quantity"
+    if not plain:
+        raise FwbioError(
+            f"{name} = {value!r} is no plain number",
+            where=where,
+            mend="give it in SI units, without Brian2's: 0.02 for 20 * ms",
+        )
     if not np.isfinite(value) or value < 0 or (value == 0 and not zero):
         wanted = "a finite number from 0 up" if zero else "a positive, finite number"
         raise FwbioError(f"{name} = {value!r} is out of range", where=where, mend=f"give {wanted}")

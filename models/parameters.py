@@ -34,7 +34,10 @@ def check(model: Any, where: str) -> None:
     """
     for parameter in fields(model):
         name, value = parameter.name, getattr(model, parameter.name)
-        if parameter.type is str or name.startswith("v_"):
+        if parameter.type is str:
+            continue
+        _require_plain(value, name, where)
+        if name.startswith("v_"):
             continue
         kinds = (int, np.integer) if parameter.type is int else (int, float, np.number)
         low, high = parameter.metadata.get("low"), parameter.metadata.get("high", np.inf)
@@ -47,6 +50,17 @@ def check(model: Any, where: str) -> None:
             )
     for fault, mend in model.faults():
         raise FwbioError(fault, where=where, mend=mend)
+
+
+def _require_plain(value: object, name: str, where: str) -> None:
+    """Refuse what is no plain number: a quantity of Brian2, or a word."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if type(value).__name__ == "Quantity" or not number:
+        raise FwbioError(
+            f"{name} = {value!r} is no plain number",
+            where=where,
+            mend="give it in SI units, without Brian2's: 0.02 for 20 * ms",
+        )
 
 
 def _range(whole: bool, low: float | None, high: float) -> str:

@@ -272,9 +272,9 @@ def _check(key: np.ndarray, query: np.ndarray, fastest: float, model: LocalModel
                 where="rate substrate",
                 mend="code signed items with ON/OFF cells (coding='on_off')",
             )
-    if fastest * model.dt >= 0.5:
+    if fastest * model.dt >= 0.2:
         raise FwbioError(
             f"dt = {model.dt:g} s is too coarse for weights that change at up to {fastest:.3g} /s",
             where="rate substrate",
-            mend=f"give dt below {0.5 / fastest:.2g} s",
+            mend=f"give dt below {0.2 / fastest:.2g} s",
         )

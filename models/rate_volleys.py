@@ -61,7 +61,8 @@ def run(
         progress: whether to show a bar.
 
     Raises:
-        FwbioError: negative queries, no such set of parameters, or an interval that is no whole
+        FwbioError: negative queries, no such set of parameters, a time step too coarse for the
+            rates of the efficacy, or an interval that is no whole
             number of time steps, or not the same in all trials.
     """
     if (streams["query"] < 0).any():
@@ -80,6 +81,13 @@ def run(
     # a volley whose delay is rounded lets in what is the published calcium when that arrives
     early = published.delay - round(published.delay / model.dt) * model.dt
     scale = {"key": float(np.exp(early / published.tau_ca)), "value": 1.0}
+    fastest = beta.max(initial=0) * (published.gamma_p + published.gamma_d) / published.tau
+    if fastest * model.dt > 0.1:
+        raise FwbioError(
+            f"dt = {model.dt:g} s is too coarse for weights that change at up to {fastest:.3g} /s",
+            where="rate substrate",
+            mend=f"give dt below {0.1 / fastest:.2g} s",
+        )
     with engine(model.engine, model.dt, seed):
         cells = {
             name: b2.NeuronGroup(

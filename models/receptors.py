@@ -200,8 +200,14 @@ class Receptor:
             magnesium: its block; as it was where not given.
 
         Raises:
-            FwbioError: the conductance is negative.
+            FwbioError: the conductance is negative, or the block is none.
         """
+        if magnesium is not None and not isinstance(magnesium, MagnesiumBlock):
+            raise FwbioError(
+                f"magnesium = {magnesium!r} is no block",
+                where=f"receptor {self.name}",
+                mend="give MagnesiumBlock(), or MagnesiumBlock(mg=...) with mg in mM",
+            )
         return replace(
             self,
             conductance=conductance,

@@ -148,10 +148,11 @@ def execute(
     """
     given = operands(program)
     if reason := unsupported(given.rule, substrate):
+        others = [name for name in SUBSTRATES if unsupported(given.rule, name) is None]
         raise FwbioError(
             f"the {substrate} substrate does not run {given.rule.name!r}: {reason}",
             where="substrate",
-            mend="use the reference or kernel substrate",
+            mend=f"use the substrate {' or '.join([*others, 'reference', 'kernel'])}",
         )
     own = _OWN.get((given.rule.terms.plasticity, substrate))
     config, run = own() if own else _model(substrate)

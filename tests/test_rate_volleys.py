@@ -51,6 +51,7 @@ def test_other_sets_are_other_synapses(rng):
         ({"query": -1.0}, {}, r"the query reaches -1, and rates can't be negative"),
         ({"interval": 0.02005}, {}, r"an interval of 0.02005 s; .* dt = 0.0001 s"),
         ({}, {"dt": 0.3e-3}, "dt = 0.0003 s does not divide the lead"),
+        ({"beta": 60.0}, {"dt": 1e-3}, "dt = 0.001 s is too coarse for weights that change"),
         ({}, {"parameters": "cortex"}, "no set of parameters called 'cortex'"),
     ],
 )
