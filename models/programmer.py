@@ -28,6 +28,7 @@ def designed(
     time_constant: float = 32.0,
     rehearsals: int = 2,
     ridge: float = 1.0,
+    threshold: float = 0.01,
 ) -> xr.Dataset:
     """The program that a hand-made code gives an episode.
 
@@ -49,6 +50,7 @@ def designed(
             default; by channel, from a quarter of it to four times it.
         rehearsals: writes of the same pair in one step, for rules with substeps.
         ridge: penalty of every channel, for rules that read by least squares.
+        threshold: key times error that calcium must pass either way, for rules with thresholds.
 
     Raises:
         FwbioError: an unknown rule or coding, or negative items coded as rates.
@@ -73,6 +75,8 @@ def designed(
     gates = _gates(rule, key, value, beta, time_constant)
     if rule.needs("ridge"):
         gates["ridge"] = np.full(key.shape, ridge)
+    for name in {"theta_p", "theta_d"} & rule.streams.keys():
+        gates[name] = np.full(key.shape[:-1], threshold)
     if rule.terms.write == "exponential":
         gates["log_beta"] = np.full(gates.pop("beta").shape, _logarithm(strength))
     if rule.terms.substeps:
@@ -86,7 +90,12 @@ def designed(
         query=query,
         gates=gates,
         programmer="designed",
-        config={"coding": coding, "strength": strength, "time_constant": time_constant},
+        config={
+            "coding": coding,
+            "strength": strength,
+            "time_constant": time_constant,
+            "threshold": threshold,
+        },
     )
 
 
