@@ -15,8 +15,7 @@ from fwbio.data import constants
 from fwbio.rule import Rule
 from fwbio.traces import LEAD, Clock, signed
 
-_RATES = constants("plasticity_rates")
-_CALCIUM = constants("plasticity_calcium")
+_PLASTICITY = constants("plasticity")
 
 Array = Any
 Step = Callable[[int, Array], Array]
@@ -75,7 +74,7 @@ def _thresholded(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -
 
 def _dendritic(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -> Step:
     """Learn the soma's rate less what its dendrite predicts of it, r(v) - r(a W^T k)."""
-    fit = _RATES
+    fit = _PLASTICITY
     attenuation = fit["dendritic_g_dendrite"] / (
         fit["dendritic_g_dendrite"] + fit["dendritic_g_leak"]
     )
@@ -100,7 +99,7 @@ def _calcium(streams: dict[str, Array], at: At, xp: ModuleType, axis: int) -> St
     it is above theta_p the efficacy moves to gamma_p / (gamma_p + gamma_d), while it is between
     the thresholds it decays; negative keys and values are silent.
     """
-    table = _CALCIUM
+    table = _PLASTICITY
     fit = {name: table[f"cortical_slice_{name}"] for name in _FITTED}
     tau, tau_ca, delay = fit["tau"], fit["tau_ca"], fit["delay"]
     clock = Clock(streams.get("since", streams["interval"]), xp, axis)
@@ -144,7 +143,9 @@ def _calcium_control(streams: dict[str, Array], at: At, xp: ModuleType, axis: in
     Calcium stands where open receptors, k of them, and a voltage that v lifts above rest hold it;
     negative keys and values are silence and rest.
     """
-    fit = {name.removeprefix("shouval_"): x for name, x in _CALCIUM.items() if "shouval_" in name}
+    fit = {
+        name.removeprefix("shouval_"): x for name, x in _PLASTICITY.items() if "shouval_" in name
+    }
 
     def sigmoid(x: Array) -> Array:
         return 1 / (1 + xp.exp(-fit["omega_slope"] * x))

@@ -31,8 +31,7 @@ SHORTEST: Mapping[str, float] = MappingProxyType(
 )
 
 # read once and here, for torch compiles no reading of files
-_RATES = constants("plasticity_rates")
-_TIMING = constants("plasticity_timing")
+_PLASTICITY = constants("plasticity")
 _SHORT_TERM = constants("short_term")
 
 
@@ -116,28 +115,28 @@ def signed(f: Callable[[Array], Array], value: Array, xp: ModuleType) -> Array:
 
 def _bcm(key: Array, value: Array, clock: Clock) -> Writes:
     """Key times y (y - theta), theta the mean of y^2; the teaching input sets y = v."""
-    tau = _RATES["bcm_tau_theta"]
+    tau = _PLASTICITY["bcm_tau_theta"]
     return [(key, signed(lambda y: y * (y - clock.mean(y**2, tau)), value, clock.xp))]
 
 
 def _covariance(key: Array, value: Array, clock: Clock) -> Writes:
     """Key less its mean, times value less its mean."""
-    tau = _RATES["covariance_tau_mean"]
+    tau = _PLASTICITY["covariance_tau_mean"]
     return [(key - clock.mean(key, tau), value - clock.mean(value, tau))]
 
 
 def _pairs(key: Array, value: Array, clock: Clock) -> Writes:
     """Depression of what fires after a value, then growth of what fired before one; in A+."""
-    plus, minus = _TIMING["pair_tau_plus"], _TIMING["pair_tau_minus"]
+    plus, minus = _PLASTICITY["pair_tau_plus"], _PLASTICITY["pair_tau_minus"]
     value_trace = clock.past(value, clock.left(minus), clock.left(minus, LEAD))
     key_trace = clock.past(key, clock.left(plus)) + key
     lead = clock.faded(LEAD, plus)
-    return [(key, -_TIMING["pair_depression"] * value_trace), (key_trace, lead * value)]
+    return [(key, -_PLASTICITY["pair_depression"] * value_trace), (key_trace, lead * value)]
 
 
 def _triplets(key: Array, value: Array, clock: Clock) -> Writes:
     """Pairs whose growth waits for an earlier value, and whose depression for an earlier key."""
-    fit = _TIMING
+    fit = _PLASTICITY
     plus, minus, x, y = (fit[f"triplet_tau_{name}"] for name in ("plus", "minus", "x", "y"))
     value_trace = clock.past(value, clock.left(minus), clock.left(minus, LEAD))
     key_trace = clock.past(key, clock.left(plus)) + key
@@ -154,7 +153,7 @@ def _triplets(key: Array, value: Array, clock: Clock) -> Writes:
 
 def _voltage(key: Array, value: Array, clock: Clock) -> Writes:
     """Clopath's rule, solved for a value that holds the voltage at SWING v above rest for HOLD."""
-    fit, xp = _TIMING, clock.xp
+    fit, xp = _PLASTICITY, clock.xp
     minus, plus, x = (fit[f"clopath_tau_{name}"] for name in ("minus", "plus", "x"))
     above = fit["clopath_theta_plus"] - fit["clopath_theta_minus"]
     key_trace = (clock.past(key, clock.left(x)) + key) / x

@@ -13,7 +13,7 @@ from fwbio.errors import FwbioError, unknown_name
 from fwbio.models.parameters import check, within
 from fwbio.models.synapse import PlasticSynapse
 
-_CONSTANTS = constants("plasticity_calcium")
+_CONSTANTS = constants("plasticity")
 _DP = {name.removeprefix("dp_"): v for name, v in _CONSTANTS.items() if name.startswith("dp_")}
 Times = Sequence[float] | np.ndarray
 SETS = ("hippocampal_slice", "hippocampal_culture", "cortical_slice", "dp")

@@ -23,7 +23,7 @@ from fwbio.models.parameters import check, within
 from fwbio.models.simulation import engine
 from fwbio.models.synapse import PlasticSynapse
 
-_CONSTANTS = constants("plasticity_rates")
+_CONSTANTS = constants("plasticity")
 _DRIVE = "y_post = x_pre * w : 1 (summed)"
 # A step resolves a rate of change if it brings at most this share of it.
 _RESOLVED = 0.2

@@ -11,7 +11,7 @@ from fwbio.data import constants
 from fwbio.models.parameters import check, within
 from fwbio.models.synapse import PlasticSynapse
 
-_CONSTANTS = constants("plasticity_calcium")
+_CONSTANTS = constants("plasticity")
 _S = {n.removeprefix("shouval_"): v for n, v in _CONSTANTS.items() if n.startswith("shouval_")}
 _GRID = 5e-5
 _FALL = 15

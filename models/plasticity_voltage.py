@@ -12,7 +12,7 @@ from fwbio.errors import FwbioError, unknown_name
 from fwbio.models.parameters import check, within
 from fwbio.models.synapse import PlasticSynapse
 
-_TIMING = constants("plasticity_timing")
+_TIMING = constants("plasticity")
 AMPLITUDES = ("fixed", "sliding")
 
 

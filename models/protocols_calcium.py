@@ -131,7 +131,7 @@ def shouval(seed: int = 0, progress: bool = False) -> xr.Dataset:
         progress: whether to show a bar.
     """
     model = Shouval()
-    tetanus = replace(model, epsp=constants("plasticity_calcium")["shouval_epsp_tetanus"])
+    tetanus = replace(model, epsp=constants("plasticity")["shouval_epsp_tetanus"])
     clamps = np.array([-70, -62, -58, -55, -52, -48, -40, -30, -20])
     rates = np.array([1, 2, 4, 5, 8, 10, 20, 25])
     lags = np.array([-60, -30, -20, -10, -4, 2, 10, 20, 40, 60, 80, 100, 150])

@@ -100,7 +100,7 @@ def thresholded(model: LocalModel) -> _Equations:
 
 def dendritic(model: LocalModel) -> _Equations:
     """The soma's rate less what its dendrite predicts of it."""
-    fit = constants("plasticity_rates")
+    fit = constants("plasticity")
     leak, coupling = fit["dendritic_g_leak"], fit["dendritic_g_dendrite"]
     rate = " - ".join(
         f"1 / (1 + offset * exp(slope * (half - clip({sign} {{0}}, 0, inf))))" for sign in "+-"
@@ -125,7 +125,7 @@ def dendritic(model: LocalModel) -> _Equations:
 
 def calcium_control(model: LocalModel) -> _Equations:
     """A weight goes where its calcium points, at the rate that its calcium sets."""
-    fit = constants("plasticity_calcium")
+    fit = constants("plasticity")
     used = ("omega", "rate", "magnesium", "rest", "v_calcium")
     names = [name.removeprefix("shouval_") for name in fit if name.startswith("shouval_")]
     return _Equations(
@@ -187,7 +187,7 @@ def run(
     if plasticity is calcium_control:
         key = np.maximum(key, 0)
         eta = eta * streams["interval"][..., 0]
-        fastest = eta / constants("plasticity_calcium")["shouval_rate_p4"]
+        fastest = eta / constants("plasticity")["shouval_rate_p4"]
     _check(key, query, fastest.max(initial=0), model)
     drawn = np.zeros((n, steps, columns))
     snapshots = np.zeros((n, len(kept), rows, columns))

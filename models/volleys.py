@@ -91,7 +91,7 @@ def onsets(interval: np.ndarray, dt: float, *, where: str) -> tuple[np.ndarray, 
 
 def pairs() -> PlasticSynapse:
     """Pairs of spikes as the rule `stdp` has them: in units of A+, without bounds in reach."""
-    song = constants("plasticity_timing")
+    song = constants("plasticity")
     return PairSTDP(a_plus=1.0, a_minus=song["pair_depression"], w_max=BEYOND).synapse()
 
 

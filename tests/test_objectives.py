@@ -83,7 +83,7 @@ GRADIENT_STEPS = {
         s["beta"] * (_integrated(SHARE * W.T @ k).sum() / SHARE - _rate(v) @ W.T @ k)
     ),
 }
-DENDRITE = constants("plasticity_rates")
+DENDRITE = constants("plasticity")
 SHARE = DENDRITE["dendritic_g_dendrite"] / (
     DENDRITE["dendritic_g_dendrite"] + DENDRITE["dendritic_g_leak"]
 )

@@ -70,7 +70,7 @@ def test_repeated_thresholded_writes_stop_at_the_threshold(rng):
 @pytest.mark.parametrize("gap", [0.005, 0.02, 0.1])
 def test_a_pair_of_spikes_gives_the_window(gap):
     """A value LEAD after its key: exp(-LEAD/tau+); the next key after it: -1.05 exp(-dt/tau-)."""
-    song = constants("plasticity_timing")
+    song = constants("plasticity")
     interval = [1.0, traces.LEAD + gap]
     record = run("stdp", key=[[1], [1]], value=[[1], [0]], query=[[1], [1]], interval=interval)
     weights = record[1][:, 0, 0]
@@ -92,7 +92,7 @@ def test_without_triplets_only_depression_and_nearly_no_growth(rng):
 
 def test_the_bcm_threshold_slides(rng):
     """A value well above the mean of its square grows; the same value often shown no more does."""
-    tau = constants("plasticity_rates")["bcm_tau_theta"]
+    tau = constants("plasticity")["bcm_tau_theta"]
     steps = 400
     ones = np.full((steps, 1), 2.0)
     weights = run("bcm", key=ones / 2, value=ones, query=ones, interval=tau / 20)[1][:, 0, 0]
@@ -104,7 +104,7 @@ def test_the_bcm_threshold_slides(rng):
 def test_covariance_learns_nothing_of_what_never_changes(rng):
     steps = 600
     key, value = (np.tile(x, (steps, 1)) for x in (rng.uniform(0, 1, 4), rng.standard_normal(3)))
-    interval = constants("plasticity_rates")["covariance_tau_mean"] / 10
+    interval = constants("plasticity")["covariance_tau_mean"] / 10
     weights = run("covariance", key=key, value=value, query=key, interval=interval)[1]
     assert_close(weights[-1], weights[300], "float64")
 
@@ -129,14 +129,14 @@ def test_a_dendrite_learns_to_predict_its_soma(rng):
     value = rng.uniform(-1.2, 1.2, (4, 3))
     shown = {name: np.tile(x, (4000, 1)) for name, x in (("key", key), ("value", value))}
     readout, _ = run("dendritic_error", **shown, query=shown["key"], beta=1.0)
-    fit = constants("plasticity_rates")
+    fit = constants("plasticity")
     share = fit["dendritic_g_dendrite"] / (fit["dendritic_g_dendrite"] + fit["dendritic_g_leak"])
     assert_close(share * readout[-4:], value, "learned")
 
 
 def test_the_calcium_rule_settles_where_its_rates_balance(rng):
     """What is repeated for ever ends at the weights where growth and shrinking are equal."""
-    table = constants("plasticity_calcium")
+    table = constants("plasticity")
     gamma_p, gamma_d = (table[f"cortical_slice_gamma_{x}"] for x in "pd")
     ones = np.ones((60, 1))
     weights = run("calcium", key=ones, value=ones, query=ones, beta=1e5, interval=1.0)[1]

@@ -200,7 +200,7 @@ def running_mean(x, interval, tau):
 
 def bcm(W, key, value, query, beta, interval):
     """dw = beta x y (y - theta), theta the running mean of y^2 (Intrator & Cooper 1992)."""
-    tau = constants("plasticity_rates")["bcm_tau_theta"]
+    tau = constants("plasticity")["bcm_tau_theta"]
     post = signed(lambda y: y * (y - running_mean(y**2, interval, tau)), value)
     for k, change, q, b in zip(key, post, query, beta, strict=True):
         W = W + b * np.outer(k, change)
@@ -209,7 +209,7 @@ def bcm(W, key, value, query, beta, interval):
 
 def covariance(W, key, value, query, beta, interval):
     """dw = beta (x - <x>) (y - <y>)."""
-    tau = constants("plasticity_rates")["covariance_tau_mean"]
+    tau = constants("plasticity")["covariance_tau_mean"]
     x, y = (stream - running_mean(stream, interval, tau) for stream in (key, value))
     for t, q in enumerate(query):
         W = W + beta[t] * np.outer(x[t], y[t])
@@ -304,7 +304,7 @@ def thresholded_delta(W, key, value, query, beta, theta_p, theta_d):
 
 def dendritic_error(W, key, value, query, beta):
     """dw = beta (r(U) - r(V*)) psp, V* = g_D / (g_D + g_L) V_w (Urbanczik & Senn 2014, no r'/r)."""
-    fit = constants("plasticity_rates")
+    fit = constants("plasticity")
 
     def rate(u):
         drive = fit["dendritic_phi_slope"] * (fit["dendritic_phi_half"] - u)
@@ -352,7 +352,7 @@ def calcium(W, key, value, query, beta, interval):
 
 def shouval(W, key, value, query, beta, interval):
     """dW/dt = (Omega(Ca) - W) / tau(Ca) at the calcium that each pair of key and value holds."""
-    fit = constants("plasticity_calcium")
+    fit = constants("plasticity")
 
     def sigmoid(x):
         return (1 + np.tanh(40 * x)) / 2
