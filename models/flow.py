@@ -185,8 +185,11 @@ class _Events:
             ends = -turnover[:, last :: last + 1] * self.elapsed[last :: last + 1, 1:]
             turned[:, last + 1 :: last + 2] = ends
 
+        def shared(x: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.require(x, requirements=["C", "W"]))
+
         def tensor(x: np.ndarray) -> torch.Tensor:
-            return torch.tensor(np.ascontiguousarray(x))[:, :, None]
+            return shared(x)[:, :, None]
 
         recurrence = Recurrence(
             query=tensor(form.query),
@@ -200,7 +203,7 @@ class _Events:
         )
         every = _spacing(kept, form.query.shape[1])
         y, final, states, ran = run_recurrence(
-            recurrence, torch.tensor(initial)[:, None], every, backend=backend
+            recurrence, shared(initial)[:, None], every, backend=backend
         )
         shown = final[:, None] if states is None else torch.cat([states, final[:, None]], 1)
         return y[:, :, 0].numpy(), shown[:, : len(kept), 0].numpy(), ran
