@@ -16,7 +16,7 @@ from fwbio.models.plasticity_calcium import GraupnerBrunel
 from fwbio.models.presentations import Phase
 from fwbio.models.simulation import conduct, dense, engine
 from fwbio.models.substrate import Run
-from fwbio.models.volleys import graded, lead_faults, onsets
+from fwbio.models.volleys import graded, lead_faults, onsets, steps_between
 from fwbio.traces import LEAD
 
 _SILENT = -1.0  # s: the time of a volley that never comes
@@ -123,13 +123,9 @@ def run(
             drawn[:, phase.step] = np.einsum("nk,nkv->nv", streams["query"][:, phase.step], now)
             snapshots[:, kept == phase.step] = now[:, None]
 
-        phases = [
-            Phase(kind="volley", step=t, write=t, start=start, duration=end - start)
-            for t, (start, end) in enumerate(zip(starts, ends, strict=True))
-        ]
         conduct(
             [*cells.values(), synapses],
-            phases,
+            steps_between(starts, ends),
             dt=model.dt,
             enter=enter,
             leave=leave,

@@ -12,6 +12,7 @@ import brian2 as b2
 import numpy as np
 
 from fwbio.errors import FwbioError, unknown_name
+from fwbio.models import conductances
 from fwbio.models.parameters import check, within
 from fwbio.models.synapse import PlasticSynapse
 from fwbio.models.time_scales import require_scale
@@ -75,7 +76,7 @@ def heterogeneous_rates(
     """
     _check_rates(mean_rate, cv, shape)
     if shape == "gamma":
-        return rng.gamma(1 / cv**2, mean_rate * cv**2, size)
+        return mean_rate * conductances.spread(cv, (size,), rng)
     spread = np.sqrt(np.log1p(cv**2))
     return rng.lognormal(np.log(mean_rate) - spread**2 / 2, spread, size)
 

@@ -171,13 +171,9 @@ def run(
             drawn[:, phase.step] = np.einsum("nk,nkv->nv", query, W)
             snapshots[:, kept == phase.step] = W[:, None]
 
-        phases = [
-            Phase(kind="volley", step=t, write=t, start=start, duration=end - start)
-            for t, (start, end) in enumerate(zip(starts, ends, strict=True))
-        ]
         conduct(
             [*sources.values(), synapses],
-            phases,
+            steps_between(starts, ends),
             dt=model.dt,
             enter=enter,
             leave=leave,
@@ -195,6 +191,14 @@ def run(
         ),
         backend=f"brian2-{model.engine}",
     )
+
+
+def steps_between(starts: np.ndarray, ends: np.ndarray) -> list[Phase]:
+    """The steps as phases, from the times, s, that `onsets` gives."""
+    return [
+        Phase(kind="volley", step=t, write=t, start=start, duration=end - start)
+        for t, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
 
 
 def graded(synapse: PlasticSynapse) -> PlasticSynapse:

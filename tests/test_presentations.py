@@ -55,7 +55,7 @@ def integrate(form, course, timing):
             (0, phase.duration),
             state.ravel(),
             method="LSODA",
-            rtol=1e-9 if loose else 1e-11,
+            rtol=1e-9 if loose else 1e-12,
             atol=scale * (1e-11 if loose else 1e-13),
             max_step=1e-4 if loose else np.inf,
         )

@@ -31,7 +31,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "least squares float32": Bound(2e-3, "roundings of 6e-8 times a condition of 1e4"),
         "bfloat16": Bound(1e-2, "three roundings of 3.9e-3 on the way in and out"),
         "tf32": Bound(1e-3, "products of 11 significant bits: two roundings of 4.9e-4"),
-        "ode": Bound(5e-9, "the adaptive solver is asked for 1e-11 a step, and takes hundreds"),
+        "ode": Bound(1e-9, "the adaptive solver is asked for 1e-12 a step"),
         "convergence": Bound(1e-7, "a hundred iterations, each at least .85 times nearer"),
         "learned": Bound(1e-3, "a learning curve's last thousandth, which repeats would halve"),
         "event driven": Bound(1e-9, "changes added to a baseline some thousand times as large"),
