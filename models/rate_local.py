@@ -153,6 +153,13 @@ def calcium_control(model: LocalModel) -> _Equations:
     )
 
 
+EQUATIONS: Mapping[str, Callable[[LocalModel], _Equations]] = {
+    "thresholded": thresholded,
+    "dendritic": dendritic,
+    "calcium_control": calcium_control,
+}
+
+
 def run(
     streams: Mapping[str, np.ndarray],
     initial: np.ndarray,

@@ -215,7 +215,7 @@ def _model(substrate: str) -> tuple[type, Callable[..., Run]]:
 def _local(plasticity: str) -> tuple[type, Callable[..., Run]]:
     from fwbio.models import rate_local
 
-    equations = getattr(rate_local, plasticity)
+    equations = rate_local.EQUATIONS[plasticity]
     return rate_local.LocalModel, partial(rate_local.run, plasticity=equations)
 
 
@@ -228,7 +228,7 @@ def _calcium() -> tuple[type, Callable[..., Run]]:
 def _volleys(plasticity: str) -> tuple[type, Callable[..., Run]]:
     from fwbio.models import volleys
 
-    return volleys.VolleyModel, partial(volleys.run, plasticity=getattr(volleys, plasticity))
+    return volleys.VolleyModel, partial(volleys.run, plasticity=volleys.SYNAPSES[plasticity])
 
 
 # What runs a kind of plasticity by equations of its own, in place of a planned normal form.

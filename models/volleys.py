@@ -100,6 +100,9 @@ def triplets() -> PlasticSynapse:
     return TripletSTDP().synapse()
 
 
+SYNAPSES: Mapping[str, Callable[[], PlasticSynapse]] = {"pairs": pairs, "triplets": triplets}
+
+
 def run(
     streams: Mapping[str, np.ndarray],
     initial: np.ndarray,
