@@ -1,4 +1,4 @@
-"""The house as its files stand: five floors, lowest first, installed as one package."""
+"""The house as its files stand: five floors, lowest first, and a wing, installed as one package."""
 
 import subprocess
 import sys
@@ -14,6 +14,7 @@ FLOORS = {
     "models": "fwbio.models",
     "analyses": "fwbio.analyses",
 }
+WINGS = {"models/networks": "fwbio.models.networks"}
 
 
 def files(folder):

@@ -7,7 +7,7 @@ import zipfile
 from configparser import ConfigParser
 
 import pytest
-from house import FLOORS, MODULES, PROJECT, ROOT, files, installed_name, python
+from house import FLOORS, MODULES, PROJECT, ROOT, WINGS, files, installed_name, python
 
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -40,7 +40,8 @@ def installed(wheel, tmp_path_factory):
 
 def test_the_packages_are_the_folders():
     assert SETUPTOOLS["packages"] == list(dict.fromkeys(SETUPTOOLS["packages"]))
-    assert SETUPTOOLS["package-dir"] == {package: folder for folder, package in FLOORS.items()}
+    folders = FLOORS | WINGS
+    assert SETUPTOOLS["package-dir"] == {package: folder for folder, package in folders.items()}
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == set(FLOORS)
 
 

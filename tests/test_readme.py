@@ -47,6 +47,6 @@ def test_the_tree_names_every_module():
     here = {
         path.name
         for folder in ("fwbio", "kernels", "models", "analyses")
-        for path in (ROOT / folder).glob("[a-z]*.py")
+        for path in (ROOT / folder).rglob("[a-z]*.py")
     }
     assert here <= shown, sorted(here - shown)
