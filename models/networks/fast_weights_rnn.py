@@ -1,0 +1,146 @@
+"""The recurrent net whose fast weights attend to its own recent past (Ba et al. 2016)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm
+
+from fwbio.errors import FwbioError
+
+INITIAL_RECURRENCE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastWeightsRNNConfig:
+    """A net of `units` whose hidden states are stored, and fade, in fast weights.
+
+    Args:
+        units: hidden units U.
+        decay: what the fast weights keep from step to step, lambda, from 0 to 1.
+        rate: how strongly they take up a hidden state, eta, from 0 up.
+        inner: how often a step's hidden state reads them before it is final, S.
+        layer_norm: whether each of these readings is normalised over the units.
+
+    Raises:
+        FwbioError: a number out of its range.
+    """
+
+    units: int
+    decay: float = 0.95
+    rate: float = 0.5
+    inner: int = 1
+    layer_norm: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("units", "inner"):
+            if getattr(self, name) < 1:
+                raise _out_of_range(self, name, "give a whole number from 1 up")
+        if not 0 <= self.decay <= 1:
+            raise _out_of_range(self, "decay", "give a number from 0 to 1")
+        if not (math.isfinite(self.rate) and self.rate >= 0):
+            raise _out_of_range(self, "rate", "give a finite number from 0 up")
+
+
+def _out_of_range(config: FastWeightsRNNConfig, name: str, mend: str) -> FwbioError:
+    where = f"FastWeightsRNNConfig.{name}"
+    return FwbioError(f"{getattr(config, name)!r} is out of range", where=where, mend=mend)
+
+
+class FastWeightsRNN(nn.Module):
+    """A recurrent net with fast weights, as a mixer.
+
+        h_0(t+1) = relu(W h(t) + C x(t+1) + c)
+        h_{s+1}(t+1) = relu(LN[W h(t) + C x(t+1) + c + A(t) h_s(t+1)]),  s < S
+        h(t+1) = h_S(t+1);   A(t) = lambda A(t-1) + eta h(t) h(t)^T
+
+    from h(0) = 0 and A(0) = 0. LN is over the units, with a gain and a bias; A(t) holds final
+    hidden states only, up to that of step t. W starts as 0.05 times the identity. All numbers
+    are dimensionless.
+
+    Args:
+        config: its sizes and constants.
+        width: channels of the input.
+
+    Source: Ba, Hinton, Mnih, Leibo & Ionescu 2016, arXiv:1610.06258, equations 1 to 4.
+    """
+
+    def __init__(self, config: FastWeightsRNNConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.out_features = config.units
+        self.project = nn.Linear(width, config.units)
+        self.recurrent = nn.Parameter(INITIAL_RECURRENCE * torch.eye(config.units))
+        self.norm = nn.LayerNorm(config.units) if config.layer_norm else None
+
+    def forward(self, x: Tensor, run: object = None) -> Tensor:
+        """Hidden states of every step.
+
+        Args:
+            x: inputs [B, T, width].
+            run: ignored; these fast weights are part of the recurrence.
+
+        Returns:
+            h [B, T, units].
+        """
+        drive = self.project(x).transpose(0, 1)
+        short = len(drive) <= self.config.units
+        form = _from_history if short else _from_matrix
+        return form(drive, self.recurrent, self.config, self._squash).transpose(0, 1)
+
+    def _squash(self, x: Tensor) -> Tensor:
+        if self.norm is not None:
+            x = layer_norm(x, self.norm.normalized_shape, self.norm.weight, self.norm.bias)
+        return torch.relu(x)
+
+
+def _from_history(
+    drive: Tensor, W: Tensor, config: FastWeightsRNNConfig, squash: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The net with A never formed: A(t) h = eta sum over past steps of lambda^(t-s) h(s) (h(s).h).
+
+    Cheaper than `_from_matrix` while there are fewer steps than units.
+
+    Args:
+        drive: C x + c, [T, B, U].
+        W: slow weights, [U, U].
+        config: the constants.
+        squash: the non-linearity after a reading.
+    """
+    ages = torch.arange(len(drive) - 1, -1, -1, dtype=drive.dtype, device=drive.device)
+    strength = config.rate * config.decay ** ages[:, None, None]
+    states: list[Tensor] = []
+    for step in drive.unbind(0):
+        if not states:
+            states.append(squash(step))
+            continue
+        given = torch.addmm(step, states[-1], W.T)
+        past = torch.stack(states)
+        faded = strength[-len(states) :] * past
+        h = torch.relu(given)
+        for _ in range(config.inner):
+            h = squash(given + (past * (faded * h).sum(-1, keepdim=True)).sum(0))
+        states.append(h)
+    return torch.stack(states) if states else drive
+
+
+def _from_matrix(
+    drive: Tensor, W: Tensor, config: FastWeightsRNNConfig, squash: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The net with A as a matrix of each sequence; arguments as of `_from_history`."""
+    states: list[Tensor] = []
+    for step in drive.unbind(0):
+        if not states:
+            states.append(squash(step))
+            A = config.rate * states[0].unsqueeze(2) * states[0].unsqueeze(1)
+            continue
+        given = torch.addmm(step, states[-1], W.T)
+        h = torch.relu(given)
+        for _ in range(config.inner):
+            h = squash(torch.baddbmm(given.unsqueeze(2), A, h.unsqueeze(2)).squeeze(2))
+        states.append(h)
+        column, row = h.unsqueeze(2), h.unsqueeze(1)
+        A = torch.baddbmm(A, column, row, beta=config.decay, alpha=config.rate)
+    return torch.stack(states) if states else drive
