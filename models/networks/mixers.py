@@ -8,13 +8,17 @@ from torch import nn
 
 from fwbio.errors import FwbioError
 from fwbio.models.networks.attention import Attention, AttentionConfig
+from fwbio.models.networks.fast_weights_rnn import FastWeightsRNN, FastWeightsRNNConfig
+from fwbio.models.networks.hopfield import Hopfield, HopfieldConfig
 from fwbio.models.networks.recurrent import IRNN, LSTM, IRNNConfig, LSTMConfig
 
 MIXERS: Mapping[str, tuple[type[Any], type[nn.Module]]] = MappingProxyType(
     {
         "attention": (AttentionConfig, Attention),
+        "hopfield": (HopfieldConfig, Hopfield),
         "lstm": (LSTMConfig, LSTM),
         "irnn": (IRNNConfig, IRNN),
+        "fast_weights_rnn": (FastWeightsRNNConfig, FastWeightsRNN),
     }
 )
 
