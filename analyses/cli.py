@@ -19,7 +19,7 @@ from fwbio.analyses.outputs import check_folder, write
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
 from fwbio.analyses.tables import print_protocols, print_rules, print_summary, terminal
 from fwbio.kernels import BACKENDS
-from fwbio.tasks import TASKS
+from fwbio.tasks import PAIR_TASKS
 
 MISTAKE, INTERRUPTED = 2, 130
 
@@ -171,7 +171,9 @@ def rules(as_json: bool) -> None:
 
 
 @main.command("compare")
-@click.option("--task", default="digits", show_default=True, help=f"One of {', '.join(TASKS)}.")
+@click.option(
+    "--task", default="digits", show_default=True, help=f"One of {', '.join(PAIR_TASKS)}."
+)
 @_several("--rules", tuple(RULES), Comparison.rules, "Rules")
 @_several("--programmers", tuple(PROGRAMMERS), Comparison.programmers, "Programmers")
 @_several("--substrates", tuple(SUBSTRATES), Comparison.substrates, "Substrates")
@@ -234,7 +236,9 @@ def report(comparison: Path, out: Path) -> None:
 
 @main.command("train")
 @click.option("--rule", required=True, help="The rule to program.")
-@click.option("--task", default="digits", show_default=True, help=f"One of {', '.join(TASKS)}.")
+@click.option(
+    "--task", default="digits", show_default=True, help=f"One of {', '.join(PAIR_TASKS)}."
+)
 @click.option("--pairs", default=Comparison.pairs, show_default=True, help="Pairs to bind.")
 @click.option("--noise", default=Comparison.noise, show_default=True, help="Noise on the cues.")
 @click.option(

@@ -19,7 +19,7 @@ from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC, execute, unsupported
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.record import versions
 from fwbio.rules import RULES
-from fwbio.tasks import TASKS
+from fwbio.tasks import PAIR_TASKS
 
 if TYPE_CHECKING:
     from fwbio.models.nmda_readout import NmdaReadout
@@ -80,8 +80,8 @@ class Comparison:
     sizes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise unknown_name(self.task, TASKS, kind="task", where="task")
+        if self.task not in PAIR_TASKS:
+            raise unknown_name(self.task, PAIR_TASKS, kind="task", where="task")
         known: dict[str, Iterable[str]] = {
             "rules": RULES,
             "programmers": PROGRAMMERS,
@@ -103,7 +103,7 @@ class Comparison:
         Raises:
             FwbioError: a size that the task lacks, or one out of its range.
         """
-        return TASKS[self.task](
+        return PAIR_TASKS[self.task](
             seed=self.seed,
             trials=self.trials,
             pairs=self.pairs,
@@ -146,7 +146,7 @@ def compare(
     """Run the same programs on every substrate and measure them against the reference.
 
     Args:
-        task: a name of `fwbio.tasks.TASKS`.
+        task: a name of `fwbio.tasks.PAIR_TASKS`.
         rules: names of `fwbio.RULES`.
         programmers: of "designed", "trained" and "synaptic".
         substrates: of "reference", "kernel", "flow", "rate" and "spiking"; the reference is run

@@ -41,7 +41,7 @@ def designed(
     fire. Queries are coded as keys are. Steps that present nothing have key, value and beta 0.
 
     Args:
-        episode: as a task of `fwbio.tasks.TASKS` makes it.
+        episode: as a task of `fwbio.tasks.PAIR_TASKS` makes it.
         rule: a rule or its name.
         coding: one of the three; the episode's own unless given.
         strength: beta |k|^2 of a write (of `oja`: beta |v|^2), k before a rule's own scaling; of

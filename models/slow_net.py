@@ -19,7 +19,7 @@ from fwbio.errors import FwbioError, unknown_name
 from fwbio.models.programmer import assemble
 from fwbio.rule import DEFAULTS, VOLLEYS, Rule
 from fwbio.rules import RULES, resolve
-from fwbio.tasks import TASKS
+from fwbio.tasks import PAIR_TASKS
 
 FORMAT = "fwbio trained programmer 1"
 INITIAL_TIME_CONSTANT = 32.0
@@ -34,8 +34,8 @@ class TrainingConfig:
 
     Args:
         rule: the rule it programs, by name.
-        task: a task of `fwbio.tasks.TASKS`; of one with splits, the training split trains and the
-            validation split chooses.
+        task: a task of `fwbio.tasks.PAIR_TASKS`; of one with splits, the training split trains and
+            the validation split chooses.
         pairs: pairs of an episode; noise: of its cues, as the task defines it; gap: empty steps
             between them.
         keys: key channels K; values: value channels V.
@@ -76,8 +76,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rule", resolve(self.rule).name)
-        if self.task not in TASKS:
-            raise unknown_name(self.task, TASKS, kind="task", where="TrainingConfig.task")
+        if self.task not in PAIR_TASKS:
+            raise unknown_name(self.task, PAIR_TASKS, kind="task", where="TrainingConfig.task")
         for field in fields(self):
             if field.type is str:
                 continue
@@ -104,7 +104,7 @@ def inputs(episode: xr.Dataset, dtype: torch.dtype) -> dict[str, Tensor]:
     """What the slow net is shown: stimulus (the item, or the cue), content and the two masks.
 
     Args:
-        episode: as a task of `fwbio.tasks.TASKS` makes it.
+        episode: as a task of `fwbio.tasks.PAIR_TASKS` makes it.
         dtype: of stimulus and content (trial, step, feature); `writes` and `scored` (trial, step)
             are true or false.
     """
@@ -315,8 +315,8 @@ class TrainedProgrammer:
         """The program that the slow net gives an episode.
 
         Args:
-            episode: as a task of `fwbio.tasks.TASKS` makes it, items and contents as wide as those
-                it was trained on.
+            episode: as a task of `fwbio.tasks.PAIR_TASKS` makes it, items and contents as wide as
+                those it was trained on.
             rule: the rule it was trained for, or its name.
 
         Raises:

@@ -74,8 +74,8 @@ class SynapticProgrammer:
         """The program that the slow net's synapses give an episode.
 
         Args:
-            episode: as a task of `fwbio.tasks.TASKS` makes it, items and contents as wide as those
-                the net was trained on.
+            episode: as a task of `fwbio.tasks.PAIR_TASKS` makes it, items and contents as wide as
+                those the net was trained on.
             rule: the rule it was trained for, or its name.
             progress: whether to show a bar.
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from tolerances import TOLERANCES, assert_close
 
-from fwbio import RULES, FwbioError, reference, tasks
+from fwbio import RULES, FwbioError, pair_tasks, reference
 from fwbio.analyses.recall import recall_accuracy
 from fwbio.analyses.substrates import execute
 from fwbio.models import train as training
@@ -28,7 +28,7 @@ from fwbio.normal_form import normal_form
 from fwbio.program import operands
 from fwbio.record import validate
 from fwbio.rule import VOLLEYS
-from fwbio.tasks import TASKS
+from fwbio.tasks import PAIR_TASKS, TASKS
 
 TINY = {
     "pairs": 4,
@@ -152,7 +152,7 @@ def test_a_constant_decay_is_learned_as_one_number(tmp_path):
     assert_close(start.detach(), [np.log(1 - 2.0**-5)], "float32")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", PAIR_TASKS)
 def test_trains_on_every_task(task, tmp_path):
     programmer = trained(tmp_path, task=task, epochs=1)
     program = programmer(TASKS[task](seed=1, trials=1, pairs=4), "delta")
@@ -200,7 +200,7 @@ def test_equal_configs_give_equal_programmers(tmp_path):
 
 
 def test_sees_neither_a_test_image_nor_trains_on_a_validation_image(tmp_path, monkeypatch):
-    images = tasks._digit_images()
+    images = pair_tasks._digit_images()
     assert {split: len(pool) for split, pool in images.items()} == {
         "train": 1097,
         "validation": 200,
@@ -209,7 +209,7 @@ def test_sees_neither_a_test_image_nor_trains_on_a_validation_image(tmp_path, mo
     pools = [{image.tobytes() for image in pool} for pool in images.values()]
     assert len(set.union(*pools)) == sum(map(len, pools))
     seen = {name: pool for name, pool in images.items() if name != "test"}
-    monkeypatch.setattr(tasks, "_digit_images", lambda: seen)
+    monkeypatch.setattr(pair_tasks, "_digit_images", lambda: seen)
     trained(tmp_path)
     seen = {"train": images["train"]}
     batch = first_batch(tiny())
