@@ -194,7 +194,7 @@ def _cooled(x: Tensor) -> Tensor:
 
 
 def _mlstm(width: int, heads: int, keys: int) -> Gate:
-    """The log of a sigmoid, biases from 3 to 6 over heads: Beck 2024, arXiv:2405.04517, its code."""
+    """The log of a sigmoid, biases from 3 to 6 over heads: Beck 2024, arXiv:2405.04517, code."""
     start = torch.linspace(*FORGET_BIASES, heads)
     return Gate(width, (heads,), logsigmoid, start=start, still=True)
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, rms_norm, silu
 
-from fwbio.errors import FwbioError, unknown_name
+from fwbio.errors import FwbioError
 from fwbio.kernels import scan
 from fwbio.kernels.recurrence import state_dtype
 from fwbio.models.networks import features, gates
+from fwbio.models.networks.checks import Checks, divided
 from fwbio.models.networks.features import NORMALISED, feature, feature_map, normalised
 from fwbio.rule import VOLLEYS, Rule
 from fwbio.rules import RULES, resolve
@@ -78,22 +79,21 @@ class FastWeightMemoryConfig:
             object.__setattr__(self, "normalise", _published_norm(rule))
         if self.beta is None:
             object.__setattr__(self, "beta", _published_strength(rule))
+        checks = Checks(_WHERE)
         for name in ("heads", "key_width", "value_width", "substeps"):
-            _check_whole(name, getattr(self, name), least=1, or_none=name.endswith("width"))
-        _check_whole("convolution", self.convolution, least=0)
+            if getattr(self, name) is not None:
+                checks.whole(name, getattr(self, name))
+        checks.whole("convolution", self.convolution, low=0)
+        for name in ("attention_normalised", "negative_eigenvalues", "output_norm", "output_gate"):
+            checks.flags(**{name: getattr(self, name)})
         feature(self.feature, self.nu, where=f"{_WHERE}.feature")
-        if self.normalise not in NORMALISED:
-            raise unknown_name(self.normalise, NORMALISED, kind="norm", where=f"{_WHERE}.normalise")
-        if self.beta not in STRENGTHS:
-            raise unknown_name(self.beta, STRENGTHS, kind="write strength", where=f"{_WHERE}.beta")
+        checks.choice("normalise", self.normalise, NORMALISED)
+        checks.choice("beta", self.beta, STRENGTHS)
         for refusal in _REFUSALS:
             if told := refusal(self, rule):
                 name, mend = told
-                raise FwbioError(
-                    f"{name} = {getattr(self, name)!r} does not suit the rule {rule.name!r}",
-                    where=_WHERE,
-                    mend=mend,
-                )
+                what = f"{name} = {getattr(self, name)!r} does not suit the rule {rule.name!r}"
+                raise checks.error(what, mend)
 
 
 _WHERE = "FastWeightMemoryConfig"
@@ -111,16 +111,6 @@ def _published_strength(rule: Rule) -> str:
     if rule.terms.solve != "explicit":
         return "softplus"
     return "sigmoid" if rule.needs("beta") or rule.terms.readout == "ridge" else "one"
-
-
-def _check_whole(name: str, value: object, *, least: int, or_none: bool = False) -> None:
-    if (type(value) is int and value >= least) or (or_none and value is None):
-        return
-    raise FwbioError(
-        f"{name} = {value!r} is out of range",
-        where=_WHERE,
-        mend=f"give a whole number from {least} up",
-    )
 
 
 def _signed_rates(config: FastWeightMemoryConfig, rule: Rule) -> tuple[str, str] | None:
@@ -222,8 +212,8 @@ class FastWeightMemory(nn.Module):
         super().__init__()
         self.config, self.width, self.out_features = config, width, width
         self.rule = RULES[config.rule]
-        self.key_width = config.key_width or self._share("key_width")
-        self.value_width = config.value_width or self._share("value_width")
+        self.key_width = divided(width, config.heads, config.key_width, where=_WHERE)
+        self.value_width = divided(width, config.heads, config.value_width, where=_WHERE)
         self.writes = config.substeps if self.rule.terms.substeps else 1
         heads = config.heads
         self.sizes = (
@@ -247,16 +237,6 @@ class FastWeightMemory(nn.Module):
     def feature_width(self) -> int:
         """Channels of a head's keys and queries as the memory sees them."""
         return features.width(self.config.feature, self.key_width, self.config.nu)
-
-    def _share(self, name: str) -> int:
-        share, rest = divmod(self.width, self.config.heads)
-        if rest or not share:
-            raise FwbioError(
-                f"{self.config.heads} heads can't share a width of {self.width}",
-                where="FastWeightMemory",
-                mend=f"give {name}, or a width that is a multiple of the heads",
-            )
-        return share
 
     def _gates(self) -> dict[str, nn.Module]:
         """The modules of the streams that the input alone decides."""
