@@ -1,0 +1,181 @@
+"""The training loop of a network on a sequence task, in this process or in several."""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fwbio.errors import FwbioError
+from fwbio.models.networks.batches import VALIDATION, Batch, Stream, losses, right, sequences
+from fwbio.models.networks.checkpoints import discard
+from fwbio.models.networks.fit import Learner, Places, Plan, fit, processes, share_of_peak_rate
+from fwbio.models.networks.models import build
+from fwbio.models.networks.seeds import seed_of
+from fwbio.models.networks.training import SequenceTraining, save
+from fwbio.tasks import TASKS
+
+CHANCE = 3
+
+
+def learn(
+    config: SequenceTraining, path: Path, *, progress: bool, devices: int, **saving: Any
+) -> None:
+    """Train a network and write it to `path`: the work of `training.train`."""
+    world = processes()
+    if world > 1 and devices not in (1, world):
+        raise FwbioError(
+            f"{devices} devices in a group of {world} processes",
+            where="devices",
+            mend="leave it out: all processes of the group train together",
+        )
+    if world == 1 and devices > 1:
+        _start(config, path, progress=progress, devices=devices, **saving)
+        return
+    plan = Plan(
+        name=config.name,
+        label=config.name.rpartition("-")[0],
+        steps=config.steps_an_epoch,
+        epochs=config.epochs,
+        patience=config.patience,
+        clip=config.clip,
+        precision=config.precision,
+        accelerator="auto",
+        log=path.with_suffix(".csv"),
+        log_every=config.log_every,
+        **saving,
+    )
+    unfinished = path.with_suffix(".ckpt")
+    module = SequenceLearner(config, plan)
+    state, rows = fit(module, plan, unfinished, progress=progress)
+    if module.trainer.is_global_zero:
+        save(path, config, state, rows)
+        discard(unfinished)
+    if world > 1:
+        torch.distributed.barrier()
+
+
+class SequenceLearner(Learner):
+    """A network with its loss and its sequences."""
+
+    def __init__(self, config: SequenceTraining, plan: Plan) -> None:
+        super().__init__(plan)
+        self.config = config
+        task, (sizes, shown) = TASKS[config.task], config.split_sizes
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model = build(config.model)
+        self.stream = Stream(
+            task, sizes, batch=config.batch, examples=config.examples, seed=config.seed
+        )
+        seed = seed_of(config.seed, VALIDATION, 0)
+        self.held_out = sequences(task(seed, trials=config.validation, **shown))
+
+    def training_batch(self, step: int) -> Batch:
+        """This process's share of the batch of a step."""
+        return self.stream.at(step).batch(self.trainer.global_rank, self.trainer.world_size)
+
+    def validation_batches(self) -> Places:
+        """This process's shares of the batches of the validation."""
+        size = self.config.batch
+        return Places(self._validation_batch, range(-(-len(self.held_out) // size)))
+
+    def _validation_batch(self, place: int) -> Batch:
+        start = place * self.config.batch
+        shown = self.held_out.rows(slice(start, start + self.config.batch))
+        return shown.batch(self.trainer.global_rank, self.trainer.world_size)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The loss of a batch."""
+        torch.manual_seed(seed_of(self.config.seed, CHANCE, self.global_step))
+        outputs = batch.scored(self.model(*batch.inputs))
+        return losses(outputs, batch.target, batch.loss).sum() / batch.weight
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """The loss of a batch and, of classes, the share that is right."""
+        outputs = batch.scored(self.model(*batch.inputs))
+        count = len(batch.where)
+        several = self.trainer.world_size > 1
+        loss = losses(outputs, batch.target, batch.loss).sum() / max(count, 1)
+        self.log("validation_loss", loss, batch_size=count, sync_dist=several)
+        if (hits := right(outputs, batch.target)) is not None:
+            accuracy = hits.sum() / max(count, 1)
+            self.log("validation_accuracy", accuracy, batch_size=count, sync_dist=several)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW, whose decay spares vectors."""
+        config = self.config
+        parameters = list(self.model.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=config.learning_rate, fused=True
+        )
+
+    def rate(self, step: int) -> float:
+        """The share of the peak step size that a step takes."""
+        total = self.plan.steps * self.plan.epochs
+        return share_of_peak_rate(
+            step, warm_up=self.config.warm_up, total=total, schedule=self.config.schedule
+        )
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The network's."""
+        return self.model.state_dict()
+
+
+def _start(config: SequenceTraining, path: Path, *, devices: int, **how: Any) -> None:
+    """Train in several new processes."""
+    if config.batch < devices:
+        raise FwbioError(
+            f"{devices} devices can't share a batch of {config.batch}",
+            where="devices",
+            mend="give fewer of them, or a larger batch",
+        )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = torch.multiprocessing.get_context("spawn")
+    mistakes = context.SimpleQueue()
+    try:
+        torch.multiprocessing.spawn(
+            _take_part, (devices, port, config.to_dict(), path, how, mistakes), nprocs=devices
+        )
+    except torch.multiprocessing.ProcessExitedException as error:
+        if not mistakes.empty():
+            raise mistakes.get() from None
+        raise KeyboardInterrupt from error
+
+
+def _take_part(
+    rank: int,
+    devices: int,
+    port: int,
+    config: dict[str, Any],
+    path: Path,
+    how: dict[str, Any],
+    mistakes: Any,
+) -> None:
+    """Be one of several processes that train together."""
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(devices),
+        LOCAL_WORLD_SIZE=str(devices),
+        OMP_NUM_THREADS="1",
+    )
+    try:
+        learn(SequenceTraining.from_dict(config), path, devices=devices, **how)
+    except FwbioError as mistake:
+        mistakes.put(mistake)
+        raise SystemExit(1) from None
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
