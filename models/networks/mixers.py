@@ -10,10 +10,12 @@ from fwbio.errors import FwbioError
 from fwbio.models.networks.attention import Attention, AttentionConfig
 from fwbio.models.networks.fast_weights_rnn import FastWeightsRNN, FastWeightsRNNConfig
 from fwbio.models.networks.hopfield import Hopfield, HopfieldConfig
+from fwbio.models.networks.memory import FastWeightMemory, FastWeightMemoryConfig
 from fwbio.models.networks.recurrent import IRNN, LSTM, IRNNConfig, LSTMConfig
 
 MIXERS: Mapping[str, tuple[type[Any], type[nn.Module]]] = MappingProxyType(
     {
+        "memory": (FastWeightMemoryConfig, FastWeightMemory),
         "attention": (AttentionConfig, Attention),
         "hopfield": (HopfieldConfig, Hopfield),
         "lstm": (LSTMConfig, LSTM),

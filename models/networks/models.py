@@ -8,12 +8,14 @@ from typing import Any
 from torch import nn
 
 from fwbio.errors import FwbioError, unknown_name
+from fwbio.models.networks.key_value_model import KeyValueModel, KeyValueModelConfig
 from fwbio.models.networks.mixers import MIXERS
 from fwbio.models.networks.sequence_model import SequenceModel, SequenceModelConfig
 
 MODELS: Mapping[str, tuple[type[Any], type[nn.Module]]] = MappingProxyType(
     {
         "sequence": (SequenceModelConfig, SequenceModel),
+        "key_value": (KeyValueModelConfig, KeyValueModel),
     }
 )
 _TABLES = {"model": MODELS, "mixer": MIXERS}

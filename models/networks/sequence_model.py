@@ -11,6 +11,7 @@ from torch.nn.functional import silu
 
 from fwbio.errors import FwbioError
 from fwbio.models.networks.checks import Checks
+from fwbio.models.networks.memory import FastWeightMemory
 from fwbio.models.networks.mixers import make_mixer, mixer_name
 
 NORMS = ("rms", "layer", "none")
@@ -18,7 +19,7 @@ POSITIONS = ("none", "learned")
 ACTIVATIONS = ("swiglu", "gelu")
 EPSILON = 1e-5
 
-Run = Callable[[int, Any, dict[str, Tensor]], Tensor]
+Run = Callable[[int, FastWeightMemory, dict[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,7 @@ class SequenceModelConfig:
         checks.choice("activation", self.activation, ACTIVATIONS)
         checks.choice("positions", self.positions, POSITIONS)
         checks.number("mlp", self.mlp)
+        object.__setattr__(self, "mlp", float(self.mlp))
         if self.embedding_std is not None:
             checks.number("embedding_std", self.embedding_std)
         checks.flags(residual=self.residual, embed=self.embed, tie_embeddings=self.tie_embeddings)
@@ -180,9 +182,10 @@ class SequenceModel(nn.Module):
             x = layer(x, None if run is None else partial(run, number))
         return self.head(self.norm(x))
 
-    def memories(self) -> list[tuple[int, Any]]:
-        """The fast weight memories, each with its layer's number."""
-        return []
+    def memories(self) -> list[tuple[int, FastWeightMemory]]:
+        """The fast-weight memories, each with its layer's number."""
+        mixers = [layer.mixer for layer in self.layers if isinstance(layer, Layer)]
+        return [(i, mixer) for i, mixer in enumerate(mixers) if isinstance(mixer, FastWeightMemory)]
 
     def _start_embeddings(self, width: int) -> None:
         config = self.config
@@ -204,10 +207,13 @@ class SequenceModel(nn.Module):
     def _require_fitting(self, inputs: Tensor) -> None:
         config = self.config
         tokens = config.vocabulary > 0
-        whole = not (inputs.is_floating_point() or inputs.is_complex())
         shape = "[B, T]" if tokens else f"[B, T, {config.features}]"
-        fits = inputs.ndim == 2 if tokens else inputs.shape[2:] == (config.features,)
-        if whole != tokens or not fits or inputs.ndim < 2:
+        if tokens:
+            fits = inputs.ndim == 2 and inputs.dtype in (torch.int64, torch.int32)
+        else:
+            fits = inputs.is_floating_point() and inputs.ndim == 3
+            fits = fits and inputs.shape[-1] == config.features
+        if not fits:
             raise FwbioError(
                 f"inputs of shape {list(inputs.shape)} and dtype {inputs.dtype}",
                 where="SequenceModel",
