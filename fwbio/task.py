@@ -55,12 +55,12 @@ class Task:
                 where=f"task {self.name}",
                 mend="give a whole number from 0 up",
             )
-        config = self.sizes(**sizes)
+        config = self.configure(**sizes)
         episode = self.make(config, np.random.default_rng(seed))
         episode.attrs |= {"task": self.name, "seed": seed, "config": asdict(config)}
         return episode
 
-    def sizes(self, **sizes: Any) -> Any:
+    def configure(self, **sizes: Any) -> Any:
         """The task's config with these sizes, each checked by itself.
 
         Raises:

@@ -8,17 +8,24 @@ for kind "sequence".
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from fwbio.corpus import Bytes, byte_windows
 from fwbio.pair_tasks import Digits, RandomPairs, Rebinding, digits, random_pairs, rebinding
 from fwbio.sequence_tasks import (
     MQAR,
     AssociativeRetrieval,
+    Copying,
     KeyValue,
+    ModularSum,
     Parity,
+    Permutations,
     Regression,
     associative_retrieval,
+    copying,
     key_value,
+    modular_sum,
     mqar,
     parity,
+    permutations,
     regression,
 )
 from fwbio.task import Kind, Task
@@ -29,9 +36,13 @@ __all__ = [
     "SEQUENCE_TASKS",
     "TASKS",
     "AssociativeRetrieval",
+    "Bytes",
+    "Copying",
     "Digits",
     "KeyValue",
+    "ModularSum",
     "Parity",
+    "Permutations",
     "RandomPairs",
     "Rebinding",
     "Regression",
@@ -92,11 +103,39 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 make=parity,
             ),
             Task(
+                name="modular_sum",
+                summary="the sum of the numbers so far, modulo m",
+                kind="sequence",
+                config=ModularSum,
+                make=modular_sum,
+            ),
+            Task(
+                name="permutations",
+                summary="what permutations come to, one after the other (S3 by swaps)",
+                kind="sequence",
+                config=Permutations,
+                make=permutations,
+            ),
+            Task(
+                name="copying",
+                summary="symbols to recall after a delay (Arjovsky 2016)",
+                kind="sequence",
+                config=Copying,
+                make=copying,
+            ),
+            Task(
                 name="regression",
-                summary="linear regression in context",
+                summary="linear regression in context (Garg 2022, von Oswald 2023)",
                 kind="sequence",
                 config=Regression,
                 make=regression,
+            ),
+            Task(
+                name="bytes",
+                summary="the next byte of a text file or of a folder of them",
+                kind="sequence",
+                config=Bytes,
+                make=byte_windows,
             ),
         )
     }
