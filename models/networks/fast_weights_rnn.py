@@ -1,14 +1,14 @@
 """The recurrent net whose fast weights attend to its own recent past (Ba et al. 2016)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from fwbio.errors import FwbioError
+from fwbio.models.networks.checks import Checks
 
 INITIAL_RECURRENCE = 0.05
 
@@ -35,18 +35,13 @@ class FastWeightsRNNConfig:
     layer_norm: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("units", "inner"):
-            if getattr(self, name) < 1:
-                raise _out_of_range(self, name, "give a whole number from 1 up")
-        if not 0 <= self.decay <= 1:
-            raise _out_of_range(self, "decay", "give a number from 0 to 1")
-        if not (math.isfinite(self.rate) and self.rate >= 0):
-            raise _out_of_range(self, "rate", "give a finite number from 0 up")
-
-
-def _out_of_range(config: FastWeightsRNNConfig, name: str, mend: str) -> FwbioError:
-    where = f"FastWeightsRNNConfig.{name}"
-    return FwbioError(f"{getattr(config, name)!r} is out of range", where=where, mend=mend)
+        checks = Checks("FastWeightsRNNConfig")
+        checks.whole("units", self.units)
+        checks.whole("inner", self.inner)
+        checks.number("decay", self.decay)
+        checks.that(self.decay <= 1, f"decay = {self.decay!r}", "give a number up to 1")
+        checks.number("rate", self.rate)
+        checks.flags(layer_norm=self.layer_norm)
 
 
 class FastWeightsRNN(nn.Module):
@@ -64,7 +59,7 @@ class FastWeightsRNN(nn.Module):
         config: its sizes and constants.
         width: channels of the input.
 
-    Source: Ba, Hinton, Mnih, Leibo & Ionescu 2016, arXiv:1610.06258, equations 1 to 4.
+    Source: Ba, Hinton, Mnih, Leibo & Ionescu 2016, arXiv:1610.06258.
     """
 
     def __init__(self, config: FastWeightsRNNConfig, width: int) -> None:
@@ -75,12 +70,12 @@ class FastWeightsRNN(nn.Module):
         self.recurrent = nn.Parameter(INITIAL_RECURRENCE * torch.eye(config.units))
         self.norm = nn.LayerNorm(config.units) if config.layer_norm else None
 
-    def forward(self, x: Tensor, run: object = None) -> Tensor:
+    def forward(self, x: Tensor, run: Callable[..., Any] | None = None) -> Tensor:
         """Hidden states of every step.
 
         Args:
-            x: inputs [B, T, width].
-            run: ignored; these fast weights are part of the recurrence.
+            x: the sequence [B, T, width].
+            run: as every mixer takes it; ignored: these fast weights are part of the recurrence.
 
         Returns:
             h [B, T, units].
