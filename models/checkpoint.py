@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fwbio.errors import FwbioError
+from fwbio.models.networks.checkpoints import read_plain, write_plain
 from fwbio.models.slow_net import FORMAT, SlowNet, TrainedProgrammer, TrainingConfig
 from fwbio.record import versions
 
@@ -24,7 +24,7 @@ def save(
         "history": history,
         "state": dict(state),
     }
-    torch.save(content, path)
+    write_plain(content, path)
 
 
 def load(path: str | Path) -> TrainedProgrammer:
@@ -34,7 +34,7 @@ def load(path: str | Path) -> TrainedProgrammer:
         FwbioError: there is no such file, it is cut short, or it holds something else.
     """
     path = Path(path)
-    content = read_torch_file(path)
+    content = read_plain(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FwbioError(
             "it holds no trained programmer of this version",
@@ -55,21 +55,3 @@ def load(path: str | Path) -> TrainedProgrammer:
         ) from error
     net.requires_grad_(False).double().eval()
     return TrainedProgrammer(net=net, config=config, history=history, checkpoint=path.name)
-
-
-def read_torch_file(path: Path) -> Any:
-    """What a file of torch holds, plain data and tensors only.
-
-    Raises:
-        FwbioError: there is no such file, or it is not (or no longer) a whole one.
-    """
-    if not path.is_file():
-        raise FwbioError("there is no such file", where=str(path), mend="check the name")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load fails in as many ways as files do
-        raise FwbioError(
-            f"not a whole checkpoint ({type(error).__name__})",
-            where=str(path),
-            mend="delete it and train anew; a file cut short can't be mended",
-        ) from error

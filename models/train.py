@@ -5,6 +5,7 @@ from pathlib import Path
 from fwbio.errors import FwbioError
 from fwbio.files import written_aside
 from fwbio.models.checkpoint import load, save
+from fwbio.models.networks.checkpoints import discard
 from fwbio.models.slow_net import TrainedProgrammer, TrainingConfig
 
 __all__ = ["TrainedProgrammer", "TrainingConfig", "checkpoint_path", "load", "train"]
@@ -27,9 +28,10 @@ def train(
     asked for, which codes that fall together can't be.
 
     Training stops when the validation loss no longer falls; the weights of its minimum are kept.
-    The state is written to RULE-HASH.ckpt after every epoch: training that was stopped or killed
-    goes on from there when it is asked for again, and ends bit for bit where it would have ended
-    on the same machine. It runs on one core: its tensors are too small to share out.
+    The state is written to RULE-HASH.ckpt after every epoch and every minute, beside the one before
+    it: training that was stopped or killed goes on from there when it is asked for again, and ends
+    bit for bit where it would have ended on the same machine. It runs on one core: its tensors are
+    too small to share out.
 
     Args:
         config: what to train on and how.
@@ -56,5 +58,5 @@ def train(
     with written_aside(path) as aside:
         state, history = fit(config, unfinished, progress=progress)
         save(aside, config, state, history)
-    unfinished.unlink(missing_ok=True)
+    discard(unfinished)
     return load(path)
