@@ -112,16 +112,15 @@ def test_a_rate_of_nothing_leaves_the_start(rng, seed, kind):
 def test_showing_a_pair_again_and_again_teaches_it(seed, kind):
     """Gradient descent on one pair: the inner loss falls at every step, to nearly nothing."""
     model = layer(kind, seed, mini_batch=1)
+    identity = torch.eye(WIDTH)
     with torch.no_grad():
-        model.query.weight.copy_(model.key.weight)
-        model.output.weight.copy_(torch.eye(WIDTH))
+        for projection, scale in ((model.query, 1), (model.key, 1), (model.value, 2)):
+            projection.weight.copy_(scale * identity)
+        model.output.weight.copy_(identity)
         model.gain.fill_(1.0)
         model.bias.zero_()
-        model.value.weight.copy_(2 * torch.eye(WIDTH))
-        model.key.weight.copy_(torch.eye(WIDTH))
-        model.query.weight.copy_(torch.eye(WIDTH))
-        model.rate.bias.fill_(-2.0)
         model.rate.weight.zero_()
+        model.rate.bias.fill_(-2.0)
     pair = torch.tensor([1.0, 1.0, -1.0, -1.0] * HEADS, dtype=torch.float64)
     loss = (model(pair.expand(1, 400, WIDTH)) - 2 * pair).square().sum(-1)[0]
     assert (loss.diff() <= 1e-12).all()

@@ -33,7 +33,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "tf32": Bound(1e-3, "products of 11 significant bits: two roundings of 4.9e-4"),
         "ode": Bound(1e-9, "the adaptive solver is asked for 1e-12 a step"),
         "convergence": Bound(1e-7, "a hundred iterations, each at least .85 times nearer"),
-        "averaged start": Bound(0.02, "400 weights of standard deviation .05: 1/400, eight of them"),
+        "averaged start": Bound(0.02, "400 weights of standard deviation .05 leave .0025"),
         "learned": Bound(1e-3, "a learning curve's last thousandth, which repeats would halve"),
         "event driven": Bound(1e-9, "changes added to a baseline some thousand times as large"),
         "rate": Bound(
