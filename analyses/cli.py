@@ -5,7 +5,7 @@ Every mistake is one line on standard error, `fwbio: where: what; mend`, and exi
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from fwbio import RULES, FwbioError, __version__
 from fwbio.analyses.bench_rows import DEVICES, LINEAR
 from fwbio.analyses.bench_synapses import ROWS as SYNAPTIC_ROWS
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
+from fwbio.analyses.options import out as out_option
+from fwbio.analyses.options import several, values
 from fwbio.analyses.outputs import check_folder, write
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
 from fwbio.analyses.tables import print_protocols, print_rules, print_summary, terminal
+from fwbio.analyses.train_command import train_command
 from fwbio.kernels import BACKENDS
 from fwbio.tasks import PAIR_TASKS
 
@@ -80,49 +83,6 @@ def _usage(error: click.UsageError) -> str:
     return f"{where}: {what.rstrip('.')}; see `{command} --help`"
 
 
-def _names(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> tuple:
-    """Names given several times, separated by commas, or both."""
-    return tuple(name.strip() for words in given for name in words.split(",") if name.strip())
-
-
-def _size(
-    context: click.Context, parameter: click.Parameter, given: Sequence[str]
-) -> dict[str, Any]:
-    """NAME=VALUE words as a mapping; a value that reads as a number is one."""
-    sizes = {}
-    for word in given:
-        name, equals, text = word.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{word!r} is not NAME=VALUE")
-        try:
-            sizes[name] = json.loads(text)
-        except json.JSONDecodeError:
-            sizes[name] = text
-    return sizes
-
-
-def _several(option: str, known: Sequence[str], default: Sequence[str], what: str) -> Callable:
-    return click.option(
-        option,
-        multiple=True,
-        default=[",".join(default)],
-        callback=_names,
-        show_default=bool(default),
-        metavar="NAMES",
-        help=f"{what}, separated by commas: {', '.join(known)}.",
-    )
-
-
-def _out(default: str) -> Callable:
-    return click.option(
-        "--out",
-        default=default,
-        show_default=True,
-        type=click.Path(path_type=Path),
-        help="Folder to write to.",
-    )
-
-
 @click.group(
     "fwbio",
     cls=OneLineGroup,
@@ -174,9 +134,9 @@ def rules(as_json: bool) -> None:
 @click.option(
     "--task", default="digits", show_default=True, help=f"One of {', '.join(PAIR_TASKS)}."
 )
-@_several("--rules", tuple(RULES), Comparison.rules, "Rules")
-@_several("--programmers", tuple(PROGRAMMERS), Comparison.programmers, "Programmers")
-@_several("--substrates", tuple(SUBSTRATES), Comparison.substrates, "Substrates")
+@several("--rules", tuple(RULES), Comparison.rules, "Rules")
+@several("--programmers", tuple(PROGRAMMERS), Comparison.programmers, "Programmers")
+@several("--substrates", tuple(SUBSTRATES), Comparison.substrates, "Substrates")
 @click.option("--pairs", default=Comparison.pairs, show_default=True, help="Pairs to bind.")
 @click.option("--noise", default=Comparison.noise, show_default=True, help="Noise on the cues.")
 @click.option(
@@ -195,10 +155,10 @@ def rules(as_json: bool) -> None:
     "sizes",
     multiple=True,
     metavar="NAME=VALUE",
-    callback=_size,
+    callback=values,
     help="Another size of the task; may be repeated.",
 )
-@_out("results")
+@out_option("results")
 def compare_command(out: Path, **settings: Any) -> None:
     """Run the same programs on every substrate.
 
@@ -217,7 +177,7 @@ def compare_command(out: Path, **settings: Any) -> None:
 
 @main.command()
 @click.argument("comparison", type=click.Path(path_type=Path))
-@_out("results")
+@out_option("results")
 def report(comparison: Path, out: Path) -> None:
     """Make table, figures and report again.
 
@@ -234,32 +194,7 @@ def report(comparison: Path, out: Path) -> None:
     print_summary(tree, write(tree, out, with_tree=False, progress=True))
 
 
-@main.command("train")
-@click.option("--rule", required=True, help="The rule to program.")
-@click.option(
-    "--task", default="digits", show_default=True, help=f"One of {', '.join(PAIR_TASKS)}."
-)
-@click.option("--pairs", default=Comparison.pairs, show_default=True, help="Pairs to bind.")
-@click.option("--noise", default=Comparison.noise, show_default=True, help="Noise on the cues.")
-@click.option(
-    "--gap", default=Comparison.gap, show_default=True, help="Empty steps before the first cue."
-)
-@click.option("--seed", default=Comparison.seed, show_default=True, help="Seed of everything.")
-@_out("results/programmers")
-def train_command(out: Path, **settings: Any) -> None:
-    """Train a slow net to program one rule.
-
-    What OUT holds already is not trained again; training that was stopped goes on.
-
-    \b
-    Example:
-      fwbio train --rule delta --out results/programmers
-    """
-    check_folder(out)
-    from fwbio.models.train import TrainingConfig, train
-
-    programmer = train(TrainingConfig(**settings), out, progress=sys.stderr.isatty())
-    click.echo(str(out / programmer.checkpoint))
+main.add_command(train_command)
 
 
 @main.command("protocol")
@@ -271,7 +206,7 @@ def train_command(out: Path, **settings: Any) -> None:
     type=click.IntRange(0, 2**32 - 1),
     help="Seed of what is random in it.",
 )
-@_out("results/protocols")
+@out_option("results/protocols")
 def protocol_command(names: tuple[str, ...], seed: int, out: Path) -> None:
     """Run an experiment on a synapse and draw it beside what was published.
 
@@ -308,7 +243,7 @@ def bench_group(context: click.Context) -> None:
 
 
 @bench_group.command("kernels")
-@_several("--rules", LINEAR, (), "Rules; all of these unless named")
+@several("--rules", LINEAR, (), "Rules; all of these unless named")
 @click.option(
     "--rows",
     default="all",
@@ -316,11 +251,11 @@ def bench_group(context: click.Context) -> None:
     type=click.Choice([*DEVICES, "all"]),
     help="Which rows: for a CPU, for a GPU, or both.",
 )
-@_several("--backend", BACKENDS, (), "Backends; as scan chooses unless named")
+@several("--backend", BACKENDS, (), "Backends; as scan chooses unless named")
 @click.option("--threads", default=2, show_default=True, help="Threads of torch.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the tensors.")
 @click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
-@_out("results/kernels")
+@out_option("results/kernels")
 def bench_kernels_command(
     out: Path, rules: tuple[str, ...], rows: str, backend: tuple[str, ...], **settings: Any
 ) -> None:
@@ -352,11 +287,11 @@ def bench_kernels_command(
 
 
 @bench_group.command("synapses")
-@_several("--rows", SYNAPTIC_ROWS, SYNAPTIC_ROWS, "Networks")
+@several("--rows", SYNAPTIC_ROWS, SYNAPTIC_ROWS, "Networks")
 @click.option("--turns", default=15, show_default=True, help="How often each of them runs.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the programs.")
 @click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
-@_out("results/synapses")
+@out_option("results/synapses")
 def bench_synapses_command(out: Path, **settings: Any) -> None:
     """Measure the synaptic models beside Brian2 scripts by hand.
 

@@ -32,8 +32,8 @@ class SequenceTraining:
     Args:
         task: a task of `fwbio.tasks.SEQUENCE_TASKS`.
         sizes: the task's sizes, but `trials`; of one with splits, "train" unless given.
-        model: the config of a model in `fwbio.models.networks.models.MODELS`; what it says of
-            vocabulary, features and classes gives way to the task's own.
+        model: the config of a model in `fwbio.models.networks.models.MODELS`; what a sequence model
+            says of vocabulary, features and classes gives way to the task's own.
         batch: sequences a gradient step.
         steps: gradient steps an epoch; None: one pass over the `examples`.
         epochs: at most so many.
@@ -165,20 +165,31 @@ class SequenceTraining:
                 where=f"model {kind!r}",
                 mend="give key_value's task and model together, and others with a sequence model",
             )
-        vocabulary, features, classes = (
-            int(shown.attrs[name]) for name in ("vocabulary", "features", "classes")
-        )
-        told = {
-            "vocabulary": vocabulary,
-            "features": features,
-            "classes": classes,
-            "keys": vocabulary,
-            "values": classes,
-        }
-        has = {f.name for f in fields(self.model)}
-        return replace(
-            self, model=replace(self.model, **{k: v for k, v in told.items() if k in has})
-        )
+        told = shown_sizes(self.task, self.split_sizes[0])
+        told = {f.name: told[f.name] for f in fields(self.model) if f.name in told}
+        model = replace(self.model, **told)
+        if kind == "key_value" and model != self.model:
+            raise FwbioError(
+                f"it has {self.model.keys} keys and {self.model.values} values",
+                where=f"model {kind!r}",
+                mend=f"give {told['keys']} and {told['values']}, as the task does",
+            )
+        return replace(self, model=model)
+
+
+def shown_sizes(task: str, sizes: Mapping[str, Any]) -> dict[str, int]:
+    """What a task's sizes ask of a model, by the names of its config's fields.
+
+    Args:
+        task: a sequence task.
+        sizes: its sizes, but `trials`.
+
+    Raises:
+        FwbioError: a size that the task lacks, or one out of its range.
+    """
+    attrs = TASKS[task](0, trials=1, **sizes).attrs
+    told = {name: int(attrs[name]) for name in ("vocabulary", "features", "classes")}
+    return told | {"keys": told["vocabulary"], "values": told["classes"]}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
