@@ -354,6 +354,8 @@ def test_inputs_of_another_kind_are_refused():
     for model, inputs, says in (
         (of_tokens, torch.zeros(B, 4), r"give tokens \[B, T\]"),
         (of_tokens, whole > 0, "dtype torch.bool"),
+        (of_tokens, whole + VOCABULARY, "tokens from 11 to 11, of a vocabulary of 11"),
+        (of_tokens, whole - 1, "tokens from -1 to -1"),
         (of_tokens, whole[0], r"shape \[4\] and dtype torch.int64"),
         (of_tokens, whole.repeat(1, 2), "8 steps, where 4 positions were learned"),
         (of_features, torch.zeros(B, 4, 2), r"give features \[B, T, 3\]"),

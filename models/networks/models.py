@@ -88,10 +88,9 @@ def config_from_dict(data: Mapping[str, Any]) -> Any:
         raise unknown_name(name, table, kind=key, where="network config")
     kind = table[name][0]
     known = {field.name: field for field in fields(kind)}
-    given = {field: value for field, value in data.items() if field != key}
-    for field in given:
-        if field not in known:
-            raise unknown_name(field, known, kind="field", where=f"network config {name!r}")
+    given = {name: value for name, value in data.items() if name != key}
+    for unknown in given.keys() - known.keys():
+        raise unknown_name(unknown, known, kind="field", where=f"network config {name!r}")
     for field in known.values():
         if field.name not in given and field.default is field.default_factory is MISSING:
             raise FwbioError(
@@ -99,7 +98,7 @@ def config_from_dict(data: Mapping[str, Any]) -> Any:
                 where=f"network config {name!r}",
                 mend="give it, for it has no default",
             )
-    return kind(**{field: _rich(value) for field, value in given.items()})
+    return kind(**{name: _rich(value) for name, value in given.items()})
 
 
 def _plain(value: Any) -> Any:

@@ -219,6 +219,14 @@ class SequenceModel(nn.Module):
                 where="SequenceModel",
                 mend=f"give {'tokens' if tokens else 'features'} {shape}",
             )
+        if tokens and inputs.is_cpu and inputs.numel():  # elsewhere looking would make it wait
+            low, high = inputs.aminmax()
+            if low < 0 or high >= config.vocabulary:
+                raise FwbioError(
+                    f"tokens from {low} to {high}, of a vocabulary of {config.vocabulary}",
+                    where="SequenceModel",
+                    mend="give sequences of the task that it was made for",
+                )
         if self.positions is not None and inputs.shape[1] > config.max_length:
             raise FwbioError(
                 f"{inputs.shape[1]} steps, where {config.max_length} positions were learned",
@@ -242,7 +250,8 @@ class Layer(nn.Module):
         super().__init__()
         self.residual = config.residual
         self.mixer = make_mixer(config.mixer, width)
-        self.out_features = int(self.mixer.out_features)
+        assert isinstance(self.mixer.out_features, int)
+        self.out_features = self.mixer.out_features
         if config.residual and self.out_features != width:
             raise FwbioError(
                 f"a mixer of {self.out_features} outputs can't add to a stream of {width} channels",
