@@ -18,7 +18,7 @@ from fwbio.models.networks.recurrent import IRNNConfig, LSTMConfig
 from fwbio.models.networks.sequence_model import SequenceModel, SequenceModelConfig
 
 B, T, WIDTH, VOCABULARY, CLASSES = 2, 37, 12, 11, 5
-REQUIRED = {"fast_weights_rnn": {"units": WIDTH}}
+REQUIRED = {name: {"units": WIDTH} for name in ("fast_weights_rnn", "plastic")}
 PLAIN = {"residual": False, "norm": "none", "mlp": 0}
 
 

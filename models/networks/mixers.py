@@ -11,7 +11,10 @@ from fwbio.models.networks.attention import Attention, AttentionConfig
 from fwbio.models.networks.fast_weights_rnn import FastWeightsRNN, FastWeightsRNNConfig
 from fwbio.models.networks.hopfield import Hopfield, HopfieldConfig
 from fwbio.models.networks.memory import FastWeightMemory, FastWeightMemoryConfig
+from fwbio.models.networks.plastic import Plastic, PlasticConfig
 from fwbio.models.networks.recurrent import IRNN, LSTM, IRNNConfig, LSTMConfig
+from fwbio.models.networks.srwm import SRWM, SRWMConfig
+from fwbio.models.networks.ttt import TTTMLP, TTTLinear, TTTLinearConfig, TTTMLPConfig
 
 MIXERS: Mapping[str, tuple[type[Any], type[nn.Module]]] = MappingProxyType(
     {
@@ -21,6 +24,10 @@ MIXERS: Mapping[str, tuple[type[Any], type[nn.Module]]] = MappingProxyType(
         "lstm": (LSTMConfig, LSTM),
         "irnn": (IRNNConfig, IRNN),
         "fast_weights_rnn": (FastWeightsRNNConfig, FastWeightsRNN),
+        "srwm": (SRWMConfig, SRWM),
+        "plastic": (PlasticConfig, Plastic),
+        "ttt_linear": (TTTLinearConfig, TTTLinear),
+        "ttt_mlp": (TTTMLPConfig, TTTMLP),
     }
 )
 
