@@ -18,6 +18,7 @@ from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_com
 from fwbio.analyses.options import out as out_option
 from fwbio.analyses.options import several, values
 from fwbio.analyses.outputs import check_folder, write
+from fwbio.analyses.reproduce_command import reproduce_command
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
 from fwbio.analyses.tables import print_protocols, print_rules, print_summary, terminal
 from fwbio.analyses.train_command import train_command
@@ -195,6 +196,7 @@ def report(comparison: Path, out: Path) -> None:
 
 
 main.add_command(train_command)
+main.add_command(reproduce_command)
 
 
 @main.command("protocol")
