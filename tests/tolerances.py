@@ -30,6 +30,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "gradient float32": Bound(1e-5, "the backward pass rounds as the forward pass does"),
         "least squares float32": Bound(2e-3, "roundings of 6e-8 times a condition of 1e4"),
         "bfloat16": Bound(1e-2, "three roundings of 3.9e-3 on the way in and out"),
+        "autocast": Bound(0.05, "root mean square of a dozen roundings of 3.9e-3"),
         "tf32": Bound(1e-3, "products of 11 significant bits: two roundings of 4.9e-4"),
         "ode": Bound(1e-9, "the adaptive solver is asked for 1e-12 a step"),
         "convergence": Bound(1e-7, "a hundred iterations, each at least .85 times nearer"),
