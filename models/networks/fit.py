@@ -138,9 +138,9 @@ class Learner(lightning.LightningModule, ABC):
         """Leave training stopped if it had stopped before it was resumed."""
         self.trainer.should_stop = has_stopped(self.rows, self.plan.patience)
 
-    def on_train_batch_end(self, outputs: Any, *_: Any) -> None:
-        """Keep the step's loss, and now and then a row of them."""
-        self.recent.append(outputs["loss"])
+    def note(self, loss: Tensor) -> None:
+        """Keep a step's loss, and now and then a row of them."""
+        self.recent.append(loss)
         step = self.global_step
         every = self.plan.log_every
         if every is not None and step % every == 0 and step % self.plan.steps:
@@ -321,13 +321,19 @@ def _check_precision(precision: str, device: str) -> None:
 
 
 class _Checkpoints(Checkpoint):
-    """Checkpoints at the end of every epoch, after so many steps, and by the clock."""
+    """Checkpoints at the end of every epoch, after so many steps, and by the clock.
+
+    The step's loss is noted here, for the learner's own hook would come after the checkpoint.
+    """
 
     def __init__(self, plan: Plan, unfinished: Path) -> None:
         self.plan, self.unfinished = plan, unfinished
         self.saved = time.monotonic()
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, learner: Any, outputs: Any, *_: Any
+    ) -> None:
+        learner.note(outputs["loss"])
         step = trainer.global_step
         if step % self.plan.steps == 0:
             return
