@@ -48,8 +48,7 @@ class Corpus(NamedTuple):
 def byte_windows(config: Bytes, rng: np.random.Generator) -> xr.Dataset:
     """Windows of a text at random; the target at every step is the next byte.
 
-    The text is read once a process; attrs["corpus_bytes"] and attrs["corpus_sha256"] say which it
-    was.
+    attrs["corpus_bytes"] and attrs["corpus_sha256"] say which text it was.
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -86,19 +85,25 @@ def byte_windows(config: Bytes, rng: np.random.Generator) -> xr.Dataset:
     return episode.assign_attrs(corpus_bytes=len(corpus.data), corpus_sha256=corpus.sha256)
 
 
-@lru_cache(maxsize=4)
 def read_corpus(path: str, pattern: str = "*") -> Corpus:
     """The text of a file, or of a folder's files that match a pattern, one after the other.
+
+    It is read once a process: what changes in the files later is not seen.
 
     Raises:
         FwbioError: there is no such file or folder, nothing matches, or a file can't be read.
     """
     if not path:
         raise FwbioError("no text is named", where=_WHERE, mend="give path = a file or a folder")
-    data = b"".join(map(_contents, _files(Path(path).expanduser(), pattern)))
+    return _read(Path(path).expanduser().absolute(), pattern)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, pattern: str) -> Corpus:
+    data = b"".join(map(_contents, _files(path, pattern)))
     if not data:
         raise FwbioError(
-            f"{path!r} has no text in files {pattern!r}",
+            f"{str(path)!r} has no text in files {pattern!r}",
             where=_WHERE,
             mend="give another path or pattern",
         )

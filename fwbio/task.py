@@ -149,7 +149,7 @@ def _check(task: str, field: Field, value: Any) -> None:
     else:
         whole = field.type is int
         least, most = field.metadata["least"], field.metadata["most"]
-        if not (_is_number(value, whole=whole) and least <= value <= most and math.isfinite(value)):
+        if not (_is_number(value, whole=whole) and least <= value <= most and value < math.inf):
             raise out_of_range(task, field.name, value, least=least, most=most, whole=whole)
 
 

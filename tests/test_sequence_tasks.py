@@ -423,6 +423,14 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     assert bytes(read_corpus(str(tmp_path / "c.md"), "*.txt").data) == b"left out"
 
 
+def test_a_relative_path_is_of_the_folder_one_is_in(tmp_path, monkeypatch):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text").write_text(name)
+        monkeypatch.chdir(tmp_path / name)
+        assert bytes(read_corpus("text").data) == name.encode()
+
+
 def test_the_standard_library_s_sources_are_a_text(seed):
     sources = sorted(Path(SOURCES).glob("*.py"))
     whole = b"".join(source.read_bytes() for source in sources)
