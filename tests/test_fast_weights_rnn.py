@@ -68,7 +68,7 @@ def by_hand(model, x, fault=None):
     return np.stack(out, 1)
 
 
-SHORT_AND_LONG = pytest.mark.parametrize("steps", [1, 2, 6, 7, 17])
+SHORT_AND_LONG = pytest.mark.parametrize("steps", [1, 2, 12, 13, 17])
 
 
 @SHORT_AND_LONG
@@ -147,7 +147,7 @@ def test_a_step_depends_on_no_later_one(rng, seed, steps):
     assert torch.equal(model(x)[:, : steps // 2], model(changed)[:, : steps // 2])
 
 
-@pytest.mark.parametrize("steps", [4, 9])
+@pytest.mark.parametrize("steps", [4, 11])
 @pytest.mark.parametrize(("layer_norm", "inner"), [(True, 1), (True, 2), (False, 2)])
 def test_gradients_are_those_of_the_equations(rng, seed, steps, layer_norm, inner):
     model = net(seed, units=5, layer_norm=layer_norm, inner=inner, rate=0.3 if layer_norm else WEAK)
@@ -160,6 +160,22 @@ def test_gradients_are_those_of_the_equations(rng, seed, steps, layer_norm, inne
         )
 
     assert torch.autograd.gradcheck(states, (x, *values))
+
+
+def test_no_steps_give_no_states():
+    assert net(0, units=6)(torch.zeros(BATCH, 0, WIDTH).double()).shape == (BATCH, 0, 6)
+
+
+@SHORT_AND_LONG
+def test_under_autocast_only_the_input_is_rounded(rng, seed, steps):
+    model, x = net(seed, units=6).float(), inputs(rng, steps).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        drive = model.project(x)
+        h = model(x)
+    assert drive.dtype == torch.bfloat16
+    assert h.dtype == torch.float32
+    model.project = torch.nn.Identity()
+    assert torch.equal(h, model(drive.float()))
 
 
 def test_every_parameter_learns(rng, seed):

@@ -149,6 +149,22 @@ def test_gradients_are_those_of_the_equations_and_reach_every_parameter(rng, see
     assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
 
 
+@BOTH
+def test_under_autocast_only_the_input_is_rounded(rng, seed, modulated):
+    model, x = net(seed, modulated=modulated).float(), inputs(rng, 9).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        drive, y = model.project(x), model(x)
+    model.project = torch.nn.Identity()
+    assert y.dtype == torch.float32
+    assert torch.equal(y, model(drive.float()))
+
+
+@BOTH
+def test_no_steps_give_no_activities(modulated):
+    model = net(0, modulated=modulated)
+    assert model(torch.zeros(BATCH, 0, WIDTH).double()).shape == (BATCH, 0, UNITS)
+
+
 def test_the_rate_of_learning_starts_where_it_is_asked_to():
     model = Plastic(PlasticConfig(units=2, rate=0.03), WIDTH)
     assert_close(model.rate_logit.sigmoid(), torch.tensor(0.03), "float32")

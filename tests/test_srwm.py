@@ -117,6 +117,20 @@ def test_gradients_are_those_of_the_equations_and_reach_every_column(rng, seed):
     assert (model.initial.grad.abs().amax((0, 1)) > 0).all()
 
 
+def test_under_autocast_the_matrix_is_not_rounded(rng, seed):
+    """All that is rounded is the last map."""
+    model, x = layer(seed).float(), inputs(rng, 9).float()
+    with torch.no_grad():
+        model.output.weight.copy_(torch.eye(WIDTH))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(x)
+    assert torch.equal(rounded, model(x).bfloat16())
+
+
+def test_no_steps_give_no_read_outs():
+    assert layer(0)(torch.zeros(BATCH, 0, WIDTH).double()).shape == (BATCH, 0, WIDTH)
+
+
 def test_rates_start_at_sigmoid_minus_one():
     """Of a large head, whose columns average out."""
     model = SRWM(SRWMConfig(heads=1), 400)

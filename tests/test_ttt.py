@@ -155,6 +155,24 @@ def test_gradients_are_those_of_the_equations_and_reach_every_parameter(
 
 
 @EITHER
+def test_under_autocast_only_streams_and_answers_are_rounded(rng, seed, kind):
+    model, x = layer(kind, seed, mini_batch=4).float(), inputs(rng, 9).float()
+    with torch.no_grad():
+        model.output.weight.copy_(torch.eye(WIDTH))
+    with torch.autocast("cpu", torch.bfloat16):
+        streams, rounded = model.streams(x), model(x)
+    model.streams = lambda _: tuple(stream.float() for stream in streams)
+    assert rounded.dtype == torch.bfloat16
+    assert torch.equal(rounded, model(x).bfloat16())
+
+
+@EITHER
+def test_no_steps_give_no_answers(kind):
+    empty = torch.zeros(BATCH, 0, WIDTH).double()
+    assert layer(kind, 0)(empty).shape == (BATCH, 0, WIDTH)
+
+
+@EITHER
 def test_inner_rates_lie_between_zero_and_the_greatest(rng, seed, kind):
     rates = layer(kind, seed).streams(100 * inputs(rng, 50))[3]
     assert rates.min() >= 0

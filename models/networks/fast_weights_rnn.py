@@ -11,6 +11,7 @@ from torch.nn.functional import layer_norm
 from fwbio.models.networks.checks import Checks
 
 INITIAL_RECURRENCE = 0.05
+STEPS_PER_UNIT = 2  # up to which reading the past is cheaper than keeping a matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +81,13 @@ class FastWeightsRNN(nn.Module):
         Returns:
             h [B, T, units].
         """
-        drive = self.project(x).transpose(0, 1)
-        short = len(drive) <= self.config.units
-        form = _from_history if short else _from_matrix
-        return form(drive, self.recurrent, self.config, self._squash).transpose(0, 1)
+        drive = self.project(x.transpose(0, 1).contiguous())
+        with torch.autocast(x.device.type, enabled=False):
+            drive = drive.to(self.recurrent.dtype)
+            few = len(drive) <= STEPS_PER_UNIT * self.config.units
+            form = _from_history if few else _from_matrix
+            states = form(drive, self.recurrent, self.config, self._squash)
+        return torch.stack(states, 1) if states else drive.transpose(0, 1)
 
     def _squash(self, x: Tensor) -> Tensor:
         if self.norm is not None:
@@ -93,49 +97,61 @@ class FastWeightsRNN(nn.Module):
 
 def _from_history(
     drive: Tensor, W: Tensor, config: FastWeightsRNNConfig, squash: Callable[[Tensor], Tensor]
-) -> Tensor:
+) -> list[Tensor]:
     """The net with A never formed: A(t) h = eta sum over past steps of lambda^(t-s) h(s) (h(s).h).
-
-    Cheaper than `_from_matrix` while there are fewer steps than units.
 
     Args:
         drive: C x + c, [T, B, U].
         W: slow weights, [U, U].
         config: the constants.
         squash: the non-linearity after a reading.
+
+    Returns:
+        The hidden states, [B, U] each.
     """
     ages = torch.arange(len(drive) - 1, -1, -1, dtype=drive.dtype, device=drive.device)
     strength = config.rate * config.decay ** ages[:, None, None]
+    past = drive[:0]
     states: list[Tensor] = []
     for step in drive.unbind(0):
         if not states:
-            states.append(squash(step))
+            states.append(squash(step))  # every reading of an empty memory is the same
             continue
+        past = torch.cat((past, states[-1].unsqueeze(0)))
         given = torch.addmm(step, states[-1], W.T)
-        past = torch.stack(states)
-        faded = strength[-len(states) :] * past
         h = torch.relu(given)
         for _ in range(config.inner):
-            h = squash(given + (past * (faded * h).sum(-1, keepdim=True)).sum(0))
+            scores = (past * h).sum(-1, keepdim=True) * strength[-len(states) :]
+            h = squash(given + (past * scores).sum(0))
         states.append(h)
-    return torch.stack(states) if states else drive
+    return states
 
 
 def _from_matrix(
     drive: Tensor, W: Tensor, config: FastWeightsRNNConfig, squash: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """The net with A as a matrix of each sequence; arguments as of `_from_history`."""
+) -> list[Tensor]:
+    """The net with A as a matrix of each sequence, read by rows, as it is symmetric.
+
+    Args:
+        drive: C x + c, [T, B, U].
+        W: slow weights, [U, U].
+        config: the constants.
+        squash: the non-linearity after a reading.
+
+    Returns:
+        The hidden states, [B, U] each.
+    """
+    A = drive.new_zeros(drive.shape[1], config.units, config.units)
     states: list[Tensor] = []
     for step in drive.unbind(0):
         if not states:
             states.append(squash(step))
-            A = config.rate * states[0].unsqueeze(2) * states[0].unsqueeze(1)
             continue
+        column, row = states[-1].unsqueeze(2), states[-1].unsqueeze(1)
+        A = torch.baddbmm(A, column, row, beta=config.decay, alpha=config.rate)
         given = torch.addmm(step, states[-1], W.T)
         h = torch.relu(given)
         for _ in range(config.inner):
-            h = squash(torch.baddbmm(given.unsqueeze(2), A, h.unsqueeze(2)).squeeze(2))
+            h = squash(torch.baddbmm(given.unsqueeze(1), h.unsqueeze(1), A).squeeze(1))
         states.append(h)
-        column, row = h.unsqueeze(2), h.unsqueeze(1)
-        A = torch.baddbmm(A, column, row, beta=config.decay, alpha=config.rate)
-    return torch.stack(states) if states else drive
+    return states

@@ -86,6 +86,10 @@ class Plastic(nn.Module):
             y [B, T, units].
         """
         drive = self.project(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._activities(drive.to(self.fixed.dtype))
+
+    def _activities(self, drive: Tensor) -> Tensor:
         learn = self._modulated if self.config.modulated else self._traced()
         H = None
         activities: list[Tensor] = []

@@ -78,6 +78,12 @@ class SRWM(nn.Module):
         Returns:
             [B, T, width].
         """
+        with torch.autocast(x.device.type, enabled=False):
+            read = self._read(x.to(self.initial.dtype))
+        return self.output(read)
+
+    def _read(self, x: Tensor) -> Tensor:
+        """What the heads read, [B, T, width], before the last map."""
         batch, steps, width = x.shape
         heads, channels = self.config.heads, self.channels
         x = x.transpose(0, 1).reshape(steps, batch * heads, channels)
@@ -97,5 +103,5 @@ class SRWM(nn.Module):
             change = torch.bmm(q - k, W) * rates.sigmoid().index_select(-1, self.block)
             W = torch.baddbmm(W, k.transpose(1, 2), change)
         if not readouts:
-            return self.output(x.new_zeros(batch, 0, width))
-        return self.output(torch.stack(readouts).view(steps, batch, width).transpose(0, 1))
+            return x.new_zeros(batch, 0, width)
+        return torch.stack(readouts).view(steps, batch, width).transpose(0, 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, layer_norm
 
 from fwbio.models.networks.checks import Checks, divided
 
@@ -110,15 +110,20 @@ class _TTT(nn.Module, ABC):
         Returns:
             [B, T, width].
         """
+        streams = self.streams(x)
+        with torch.autocast(x.device.type, enabled=False):
+            answers = self._answers(*(s.to(self.output.weight.dtype) for s in streams))
+        return self.output(answers.transpose(1, 2).flatten(2))
+
+    def _answers(self, *streams: Tensor) -> Tensor:
+        """The answers [B, heads, T, channels] to streams as `streams` gives them."""
         weights = self._initial()
-        size = self.config.mini_batch
         parts = []
-        for q, k, v, rate in zip(
-            *(stream.split(size, 2) for stream in self.streams(x)), strict=True
-        ):
+        mini_batches = (stream.split(self.config.mini_batch, 2) for stream in streams)
+        for q, k, v, rate in zip(*mini_batches, strict=True):
             weights, z = self._learn(weights, q, k, v, rate)
             parts.append(self._answer(q, z))
-        return self.output(torch.cat(parts, 2).transpose(1, 2).flatten(2))
+        return torch.cat(parts, 2)
 
     @abstractmethod
     def _initial(self) -> Weights:
@@ -137,7 +142,7 @@ class _TTT(nn.Module, ABC):
     def _answer(self, x: Tensor, z: Tensor) -> Tensor:
         """The models' answers to x, of which z is what their weights give."""
         if self.config.layer_norm:
-            z = self.gain * _normalised(z)[0] + self.bias
+            z = self.gain * layer_norm(z, z.shape[-1:], eps=EPSILON) + self.bias
         return x + z if self.config.residual else z
 
     def _gradient(self, k: Tensor, v: Tensor, z: Tensor) -> Tensor:
@@ -153,9 +158,9 @@ class _TTT(nn.Module, ABC):
 
 def _normalised(z: Tensor) -> tuple[Tensor, Tensor]:
     """A vector with mean 0 and variance 1 over the channels, and what it was multiplied by."""
-    variance, mean = torch.var_mean(z, -1, keepdim=True, correction=0)
-    scale = (variance + EPSILON).rsqrt()
-    return (z - mean) * scale, scale
+    centred = z - z.mean(-1, keepdim=True)
+    scale = (centred.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
+    return centred * scale, scale
 
 
 def _step(
