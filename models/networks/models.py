@@ -98,16 +98,11 @@ def config_from_dict(data: Mapping[str, Any]) -> Any:
                 where=f"network config {name!r}",
                 mend="give it, for it has no default",
             )
-    return kind(**{name: _rich(value) for name, value in given.items()})
+    nested = {k: config_from_dict(value) for k, value in given.items() if isinstance(value, dict)}
+    return kind(**(given | nested))
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return config_to_dict(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-def _rich(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return config_from_dict(value)
-    return tuple(value) if isinstance(value, list) else value
