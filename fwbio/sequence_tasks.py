@@ -175,7 +175,7 @@ def key_value(config: KeyValue, rng: np.random.Generator) -> xr.Dataset:
     (`repeated`): 2 S steps, each with a key and a value drawn afresh; a key's last value counts,
     and keys that never came are asked for without being scored. `tokens` are keys; `contents`
     (trial, step) are the values bound to them, -1 at queries. After Schlag, Irie & Schmidhuber
-    2021, section 6.1.
+    2021, section 6.1, whose training asks for one key a sequence and whose evaluation for all.
 
     >>> from fwbio.tasks import TASKS
     >>> episode = TASKS["key_value"](seed=0, trials=1, keys=3)
