@@ -28,6 +28,9 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
             5e-5, "a chunk of reflections sums as many numbers of alternating sign as it has rows"
         ),
         "gradient float32": Bound(1e-5, "the backward pass rounds as the forward pass does"),
+        "shared batches": Bound(
+            1e-4, "gradients are summed in another order: 6e-8 a step, which Adam divides by itself"
+        ),
         "least squares float32": Bound(2e-3, "roundings of 6e-8 times a condition of 1e4"),
         "bfloat16": Bound(1e-2, "three roundings of 3.9e-3 on the way in and out"),
         "autocast": Bound(0.05, "root mean square of a dozen roundings of 3.9e-3"),

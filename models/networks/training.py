@@ -80,7 +80,11 @@ class SequenceTraining:
             raise unknown_name(
                 self.task, SEQUENCE_TASKS, kind="sequence task", where="SequenceTraining.task"
             )
-        config_to_dict(self.model)
+        checks.that(
+            "model" in config_to_dict(self.model),
+            f"{type(self.model).__name__} is no model's config",
+            "give a SequenceModelConfig with it as the mixer",
+        )
         for name in ("sizes", "validation_sizes"):
             object.__setattr__(self, name, dict(getattr(self, name)))
             checks.that(
@@ -161,9 +165,9 @@ class SequenceTraining:
         kind = config_to_dict(self.model)["model"]
         if ("contents" in shown) != (kind == "key_value"):
             raise FwbioError(
-                f"the task {self.task!r} shows {', '.join(map(str, shown.data_vars))}",
+                f"the task {self.task!r} shows {'a' if 'contents' in shown else 'no'} content",
                 where=f"model {kind!r}",
-                mend="give key_value's task and model together, and others with a sequence model",
+                mend="give key_value's model to the task of that name, a sequence model to others",
             )
         told = shown_sizes(self.task, self.split_sizes[0])
         told = {f.name: told[f.name] for f in fields(self.model) if f.name in told}
