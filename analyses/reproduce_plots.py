@@ -18,6 +18,7 @@ def bands(
     xlabel: str,
     ylabel: str,
     dashed: Mapping[str, float] | None = None,
+    squares: Mapping[str, Mapping[float, float]] | None = None,
     points: bool = False,
 ) -> Axes:
     """A line of the mean over seeds and a band from the lowest seed to the highest, each series.
@@ -29,6 +30,7 @@ def bands(
         xlabel: what x is.
         ylabel: what y is.
         dashed: the published level of a series, or of another name, as a dashed line.
+        squares: published points of a series, y by x, as squares.
         points: whether to mark the points.
     """
     colours = dict(zip(y, _colours(len(y)), strict=True))
@@ -44,6 +46,14 @@ def bands(
         )
         ax.fill_between(
             x[name], values.min(0), values.max(0), color=colours[name], alpha=0.2, linewidth=0
+        )
+    for name, level_at in (squares or {}).items():
+        ax.plot(
+            list(level_at),
+            list(level_at.values()),
+            "s",
+            color=colours[name],
+            markerfacecolor="white",
         )
     for name, level in (dashed or {}).items():
         label = None if name in y else name
