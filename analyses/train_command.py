@@ -132,7 +132,7 @@ def training_of(task: str, given: Mapping[str, Any]) -> Any:
     if mixer not in known:
         raise unknown_name(mixer, known, kind="model", where="model")
     model = "key_value" if mixer == "key_value" else "sequence"
-    owners = {"training": SequenceTraining, "model": MODELS[model][0]}
+    owners: dict[str, type[Any]] = {"training": SequenceTraining, "model": MODELS[model][0]}
     if model == "sequence":
         owners["mixer"] = MIXERS[mixer][0]
     shown = shown_sizes(task, sizes)

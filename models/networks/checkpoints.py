@@ -82,9 +82,9 @@ def resumable(unfinished: Path, name: str) -> Path | None:
             raise FwbioError(
                 "it holds no unfinished training of this config", where=str(path), mend=ANEW
             )
-        for error in damage:
-            LOG.warning("%s: %s; training goes on from %s", error.where, error.what, path.name)
-            Path(error.where).unlink(missing_ok=True)
+        for told in damage:
+            LOG.warning("%s: %s; training goes on from %s", told.where, told.what, path.name)
+            Path(told.where).unlink(missing_ok=True)
         return path
     if damage:
         raise damage[0]

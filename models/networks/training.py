@@ -92,7 +92,7 @@ class SequenceTraining:
                 f"{name} has trials",
                 "give batch, examples or validation in their place",
             )
-        TASKS[self.task].configure(**self.sizes | self.validation_sizes)
+        TASKS[self.task].configure(**{**self.sizes, **self.validation_sizes})
         for name in ("batch", "epochs", "validation"):
             checks.whole(name, getattr(self, name))
         for name in ("steps", "examples", "patience", "log_every"):
