@@ -10,7 +10,7 @@ from tolerances import TOLERANCES, assert_close
 
 from fwbio import RULES, FwbioError, program, reference
 from fwbio.models.networks.features import feature_map, normalised
-from fwbio.models.networks.memory import FastWeightMemory, FastWeightMemoryConfig
+from fwbio.models.networks.memory import STRENGTHS, FastWeightMemory, FastWeightMemoryConfig
 from fwbio.rule import VOLLEYS
 
 rules = pytest.mark.parametrize("rule", RULES)
@@ -266,19 +266,19 @@ def test_decays_start_as_published(rule, slowest, fastest, seed):
         assert_close(decay.min(), fastest, "float32")
 
 
+def test_strengths_are_as_published_unless_given():
+    given = {rule: FastWeightMemoryConfig(rule=rule).beta for rule in ("mamba2", "delta", "efla")}
+    assert given == {"mamba2": "step", "delta": "sigmoid", "efla": "softplus"}
+    assert FastWeightMemoryConfig(rule="gla").beta == "one"
+    assert FastWeightMemoryConfig(rule="mesa").beta == "sigmoid"
+
+
 def test_retnet_decays_by_head_and_learns_no_decay(seed):
     memory = made(seed, "retnet", heads=3)
     decay = memory.streams(torch.zeros(2, 5, WIDTH, dtype=torch.float64))["log_decay"]
     expected = np.log(1 - 2.0 ** -(5 + np.arange(3)))
     assert_close(decay, np.broadcast_to(expected, (2, 5, 3)), "float32")
     assert not any("log_decay" in name for name, _ in memory.named_parameters())
-
-
-def test_mamba2_writes_with_the_step_of_its_decay(rng, seed):
-    memory = made(seed, "mamba2")
-    streams = memory.streams(drawn(rng, 2, 5, WIDTH))
-    rate = memory.gates.log_decay.log_rate.exp()
-    assert_close(streams["log_decay"], -streams["beta"] * rate, "float64")
 
 
 def test_the_ridge_of_mesa_starts_at_one_and_stays_above_a_quarter(seed):
@@ -310,6 +310,31 @@ def test_comba_reads_its_prediction_by_a_share_of_the_key(rng, seed):
     q = memory.projection(x)[..., :WIDTH].unflatten(-1, (2, 3))
     corrected = normalised(q, "l2") - 0.02 * streams["erase_key"]
     assert_close(streams["q"], corrected, "float32")
+
+
+@rules
+@pytest.mark.parametrize("how", STRENGTHS)
+def test_write_strengths_are_in_their_range_or_refused(rule, how, rng, seed):
+    """Of a refused one, that its rule writes by exp(log_beta), or has no step."""
+    terms, x = RULES[rule].terms, 5 * drawn(rng, 1, 30, WIDTH)
+    stepping = rule in {"mamba2", "gated_delta", "comba"}
+    if (terms.write == "exponential" and how != "one") or (how == "step" and not stepping):
+        with pytest.raises(FwbioError, match=f"beta = '{how}' does not suit the rule '{rule}'"):
+            made(seed, rule, beta=how)
+        return
+    memory = made(seed, rule, beta=how)
+    streams = memory.streams(x)
+    assert torch.isfinite(memory(x)).all()
+    if how == "one":
+        assert ("beta" in streams) == RULES[rule].needs("beta")
+        assert (streams.get("beta", torch.ones(1)) == 1).all()
+        return
+    beta = streams["beta"]
+    assert beta.min() >= 0
+    assert how == "step" or (beta.max() > 1) == (how == "softplus")
+    if how == "step":
+        rate = memory.gates.log_decay.log_rate.exp()
+        assert_close(streams["log_decay"], -beta * rate, "float64")
 
 
 def test_features_and_widths_of_heads(rng, seed):

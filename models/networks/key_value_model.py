@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -147,16 +148,14 @@ class KeyValueModel(nn.Module):
         """
         self._require_fitting(tokens, contents)
         steps = _first_writes(contents) if run is None else None
-        if run is not None:
-            y = run(self, self.streams(tokens, contents))
-        elif steps is None:
-            y = scan(self.rule, **self.streams(tokens, contents))[0]
-        else:
+        if steps is not None:
             return self._read_at_the_end(tokens, contents, steps)
+        streams: dict[str, Any] = self.streams(tokens, contents)
+        y = scan(self.rule, **streams)[0] if run is None else run(self, streams)
         return self._normalised(y[:, :, 0])
 
     def _read_at_the_end(self, tokens: Tensor, contents: Tensor, writes: int) -> Tensor:
-        written = self._written(tokens[:, :writes], contents[:, :writes])
+        written: dict[str, Any] = self._written(tokens[:, :writes], contents[:, :writes])
         q = self._queries(tokens[:, writes:])[:, :, 0]
         if self.config.rule == "hebb":
             # scan's sum would read after every write as well

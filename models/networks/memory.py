@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -247,7 +248,7 @@ class FastWeightMemory(nn.Module):
             found["log_decay"] = gates.decay(self.rule, self.width, heads, keys, values)
         if terms.write == "exponential":
             found["log_beta"] = gates.log_strength(self.width, heads)
-        elif config.beta not in {"one", "step"} or self.rule.needs("beta"):
+        elif config.beta != "step" and (config.beta != "one" or self.rule.needs("beta")):
             channels = (values,) if terms.write == "channel" else ()
             found["beta"] = gates.strength(
                 str(config.beta),
@@ -330,7 +331,7 @@ class FastWeightMemory(nn.Module):
         Raises:
             FwbioError: x has another width.
         """
-        streams = self.streams(x)
+        streams: dict[str, Any] = self.streams(x)
         y = scan(self.rule, **streams)[0] if run is None else run(self, streams)
         if self.config.attention_normalised:
             y = y[..., :-1] / y[..., -1:].clamp_min(SMALLEST_NORMALISER)
