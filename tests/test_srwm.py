@@ -61,7 +61,7 @@ def test_every_step_is_the_published_one(rng, seed, steps, softmax_input):
 
 
 def test_with_rates_of_zero_it_is_a_static_matrix(rng, seed):
-    model, x = layer(seed), inputs(rng, 9)
+    model, x = layer(seed, softmax_input=True), inputs(rng, 9)
     moving = model(x)
     with torch.no_grad():
         model.initial[..., -4:] = -1e4  # whose sigmoid is zero, for inputs that sum to one
@@ -73,7 +73,7 @@ def test_with_rates_of_zero_it_is_a_static_matrix(rng, seed):
 
 def test_a_rate_of_one_and_a_sharp_key_copy_what_the_query_reads(seed):
     """After the write W^T phi(k) is what W^T phi(q) was, so the key's read-out is the query's."""
-    model = layer(seed)
+    model = layer(seed, softmax_input=True)
     with torch.no_grad():
         model.initial[..., E:] = 0
         model.initial[:, 0, 2 * E + 1] = 1e4  # shown 0, the key is 1
@@ -131,7 +131,7 @@ def test_no_steps_give_no_read_outs():
     assert layer(0)(torch.zeros(BATCH, 0, WIDTH).double()).shape == (BATCH, 0, WIDTH)
 
 
-def test_rates_start_at_sigmoid_minus_one():
+def test_rates_of_inputs_that_sum_to_one_start_at_sigmoid_minus_one():
     """Of a large head, whose columns average out."""
     model = SRWM(SRWMConfig(heads=1), 400)
     rates = torch.full((400,), 1 / 400) @ model.initial[0, :, -4:]

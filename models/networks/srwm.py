@@ -19,14 +19,15 @@ class SRWMConfig:
 
     Args:
         heads: matrices, each of an equal share of the layer's width.
-        softmax_input: whether the input too passes through a softmax, as in the publication.
+        softmax_input: whether the input too passes through a softmax, an option of the authors'
+            code.
 
     Raises:
         FwbioError: a number out of its range.
     """
 
     heads: int = 2
-    softmax_input: bool = True
+    softmax_input: bool = False
 
     def __post_init__(self) -> None:
         checks = Checks("SRWMConfig")
@@ -37,13 +38,13 @@ class SRWMConfig:
 class SRWM(nn.Module):
     """A matrix that emits its own keys, queries and rates of writing, and writes into itself.
 
-        [y, q, k, b] = W^T phi(x);   W <- W + phi(k) (sigmoid(b) (W^T phi(q) - W^T phi(k)))^T
+        [y, q, k, b] = W^T x;   W <- W + phi(k) (sigmoid(b) (W^T phi(q) - W^T phi(k)))^T
 
-    with phi the softmax. The columns of W are those of y, q and k, E each, and of b, 4; the four
-    entries of b are the rates of these four blocks. The W that is read is that before the write.
-    W's start is learned: normal with standard deviation 1 / sqrt(E), the columns of b about -1,
-    so that the rates start at sigmoid(-1) = .27. All heads' y go through one linear map. All
-    numbers are dimensionless.
+    with phi the softmax; with `softmax_input`, x is phi(x). The columns of W are those of y, q
+    and k, E each, and of b, 4; the four entries of b are the rates of these four blocks. The W
+    that is read is that before the write. W's start is learned: normal with standard deviation
+    1 / sqrt(E), the columns of b about -1, so that inputs that sum to 1 are written at
+    sigmoid(-1) = .27. All heads' y go through one linear map. All numbers are dimensionless.
 
     Args:
         config: its heads.
