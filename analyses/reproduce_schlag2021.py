@@ -45,7 +45,7 @@ class Sizes:
 
 
 FULL = Sizes(
-    unique=(40, 100, 200), repeated=(20, 40, 80), steps=250, epochs=20, validation=64, test=500
+    unique=(40, 100, 200), repeated=(20, 40, 80), steps=100, epochs=15, validation=64, test=500
 )
 QUICK = Sizes(unique=(20, 100), repeated=(20,), steps=100, epochs=2, validation=64, test=100)
 
