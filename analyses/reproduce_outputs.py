@@ -15,7 +15,7 @@ from fwbio.analyses.reproduction import Outcome, Published, conditions, found, t
 from fwbio.files import written_aside
 
 DATA, TABLE = "results.json", "results.csv"
-TOO_SMALL = "quick: sizes too small for the claims"
+TOO_SMALL = "quick form, of sizes too small for the claims"
 VERDICTS: Mapping[bool | None, str] = {True: "holds", False: "does not hold", None: "can't be told"}
 
 
@@ -108,7 +108,7 @@ def figure(findings: Findings) -> bytes:
     axes = drawn.subplots(1, count, squeeze=False)[0]
     for panel, ax in zip(reproduction.panels, axes, strict=True):
         panel(findings.outcomes, ax)
-    title = f"{reproduction.title}\n({TOO_SMALL})" if findings.quick else reproduction.title
+    title = "\n".join([reproduction.title, *_caveat(findings)])
     drawn.suptitle(title, fontsize=11)
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
@@ -149,10 +149,7 @@ def _claimed(findings: Findings) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(
-        title="What it must show" + (f" ({TOO_SMALL})" if findings.quick else ""),
-        title_justify="left",
-    )
+    shown = Table(title=": ".join(["What it must show", *_caveat(findings)]), title_justify="left")
     for name in ("claim", "found", ""):
         shown.add_column(name, overflow="fold")
     styles = {True: "green", False: "bold red", None: "yellow"}
@@ -160,6 +157,12 @@ def _claimed(findings: Findings) -> Any:
         verdict = Text(VERDICTS[claim.holds], style=styles[claim.holds])
         shown.add_row(Text(claim.text), Text(claim.found), verdict)
     return shown
+
+
+def _caveat(findings: Findings) -> list[str]:
+    """What has to be said of a quick form in which not every claim holds."""
+    small = findings.quick and not all(claim.holds for claim in findings.claims)
+    return [TOO_SMALL] if small else []
 
 
 def _fields(outcomes: Sequence[Outcome]) -> set[str]:
