@@ -129,7 +129,7 @@ def make(
     given = {name: x for name, x in given.items() if x is not None}
     check_streams(rule, given.keys() & set(GATES))
     _check_initial(rule, given.keys())
-    dims = _stream_dims(rule)
+    dims = stream_dims(rule)
     streams = {
         name: _variable(name, x, dims[name], {})
         for name, x in (("key", key), ("query", query), ("value", value))
@@ -279,7 +279,7 @@ def operands(program: xr.Dataset) -> Operands:
     check_streams(rule, {gate for gate in GATES if gate in program})
     _check_initial(rule, {str(name) for name in program.data_vars})
     _refuse_short_steps(rule, program.data_vars)
-    expected = _stream_dims(rule)
+    expected = stream_dims(rule)
     used = [name for name in expected if name in program]
     for name in used:
         _refuse_surplus(name, program[name].dims, expected[name])
@@ -331,8 +331,8 @@ def operands(program: xr.Dataset) -> Operands:
     )
 
 
-def _stream_dims(rule: Rule) -> dict[str, tuple[str, ...]]:
-    """The dims, after the leading ones, of every stream of a rule."""
+def stream_dims(rule: Rule) -> dict[str, tuple[str, ...]]:
+    """The dims, after the leading ones, of key, value, query and every other stream of a rule."""
     substep = ("substep",) if rule.terms.substeps else ()
     return {
         "key": ("step", *substep, "pre"),
