@@ -14,6 +14,8 @@ import click
 from fwbio import RULES, FwbioError, __version__
 from fwbio.analyses.bench_rows import DEVICES, LINEAR
 from fwbio.analyses.bench_synapses import ROWS as SYNAPTIC_ROWS
+from fwbio.analyses.bench_training import NAMES as TRAINED_ROWS
+from fwbio.analyses.checkpoint_command import checkpoint_option, compare_checkpoint, print_again
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
 from fwbio.analyses.options import out as out_option
 from fwbio.analyses.options import several, values
@@ -159,18 +161,27 @@ def rules(as_json: bool) -> None:
     callback=values,
     help="Another size of the task; may be repeated.",
 )
+@checkpoint_option
 @out_option("results")
-def compare_command(out: Path, **settings: Any) -> None:
+@click.pass_context
+def compare_command(
+    context: click.Context, out: Path, checkpoint: Path | None, **settings: Any
+) -> None:
     """Run the same programs on every substrate.
 
     OUT gets comparison.nc, summary.csv, figures/ and report.html, and keeps the trained
-    programmers in programmers/ for the next time.
+    programmers in programmers/ for the next time. Of a network on sequences, it gets
+    comparison.nc, summary.csv and network.png.
 
     \b
     Examples:
       fwbio compare --out results
       fwbio compare --rules delta,oja --programmers designed --pairs 10 --out results
+      fwbio compare --checkpoint results/networks/FILE.pt --out results/network
     """
+    if checkpoint is not None:
+        compare_checkpoint(context, checkpoint, out, settings)
+        return
     check_folder(out)
     tree = compare(**settings, checkpoints=out / "programmers", progress=True)
     print_summary(tree, write(tree, out, progress=True))
@@ -191,7 +202,10 @@ def report(comparison: Path, out: Path) -> None:
     from fwbio import record
 
     check_folder(out)
-    tree = require_comparison(record.load(comparison), where=str(comparison))
+    found = record.load(comparison)
+    if print_again(found, out):
+        return
+    tree = require_comparison(found, where=str(comparison))
     print_summary(tree, write(tree, out, with_tree=False, progress=True))
 
 
@@ -311,6 +325,39 @@ def bench_synapses_command(out: Path, **settings: Any) -> None:
     found = bench_synapses.synapses(progress=True, **settings)
     written = bench_synapses.write(found, out)
     terminal().print(bench_synapses.table(found))
+    click.echo("\n".join(map(str, written)))
+
+
+@bench_group.command("training")
+@several("--rows", TRAINED_ROWS, TRAINED_ROWS, "Models, by rule and width")
+@click.option(
+    "--threads",
+    multiple=True,
+    default=(1, 2),
+    show_default=True,
+    help="Threads of torch; may be repeated.",
+)
+@click.option("--turns", default=15, show_default=True, help="Steps of each of them.")
+@click.option("--seed", default=0, show_default=True, help="Seed of weights and tokens.")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
+@out_option("results/training")
+def bench_training_command(out: Path, **settings: Any) -> None:
+    """Measure training beside the same model with a peer's memory, on the CPU.
+
+    Each row is a model. What deviates in its loss or a gradient from float64 step by step is given
+    no speed. Peers come with `pip install 'fwbio[bench]'`. OUT gets training.json, training.csv
+    and training.png.
+
+    \b
+    Example:
+      fwbio bench training --out results/training
+    """
+    check_folder(out)
+    from fwbio.analyses import bench_training, bench_training_outputs
+
+    found = bench_training.training(progress=True, **settings)
+    written = bench_training_outputs.write(found, out)
+    terminal().print(bench_training_outputs.table(found))
     click.echo("\n".join(map(str, written)))
 
 

@@ -88,9 +88,9 @@ class Comparison:
             "substrates": SUBSTRATES,
         }
         for name, table in known.items():
-            _check_names(name, getattr(self, name), tuple(table))
-        _check_whole("synaptic_trials", self.synaptic_trials, 1)
-        _check_whole("seed", self.seed, 0)
+            require_names(name, getattr(self, name), tuple(table))
+        require_whole("synaptic_trials", self.synaptic_trials, 1)
+        require_whole("seed", self.seed, 0)
         for name in self.sizes:
             if name in {"trials", "pairs", "noise", "gap"}:
                 raise FwbioError(
@@ -189,7 +189,7 @@ def compare(
         sizes=dict(sizes or {}),
     )
     options = dict(options or {})
-    _check_names("options", tuple(options), tuple(SUBSTRATES), empty=True)
+    require_names("options", tuple(options), tuple(SUBSTRATES), empty=True)
     episode = config.episode()
     if set(NETS) & set(config.programmers) and not config.sizes.keys().isdisjoint({"pre", "post"}):
         raise FwbioError(
@@ -243,9 +243,9 @@ def compare(
             "ledger": ledger,
         }
     )
-    table = _table(pd.DataFrame(rows, columns=list(COLUMNS)))
+    table = tabled(pd.DataFrame(rows, columns=list(COLUMNS)))
     nodes = {"/": root, "/episode": episode, **records, "/summary": table}
-    return xr.DataTree.from_dict({at: _compressed(node) for at, node in nodes.items()})
+    return xr.DataTree.from_dict({at: compressed(node) for at, node in nodes.items()})
 
 
 def summary(tree: xr.DataTree) -> pd.DataFrame:
@@ -278,9 +278,10 @@ def require_comparison(tree: xr.DataTree | xr.Dataset, *, where: str) -> xr.Data
     )
 
 
-def _check_names(
+def require_names(
     argument: str, names: tuple[str, ...], known: tuple[str, ...], *, empty: bool = False
 ) -> None:
+    """Refuse names that there are not, that are repeated, or, unless `empty`, that are none."""
     for name in names:
         if name not in known:
             raise unknown_name(name, known, kind=argument.removesuffix("s"), where=argument)
@@ -294,7 +295,8 @@ def _check_names(
         )
 
 
-def _check_whole(argument: str, value: object, low: int) -> None:
+def require_whole(argument: str, value: object, low: int) -> None:
+    """Refuse what is no whole number from `low` up."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise FwbioError(
             f"{value!r} is out of range", where=argument, mend=f"give a whole number from {low}"
@@ -416,7 +418,7 @@ def _rows(
     return [{**case, **shared, "metric": metric, "value": x} for metric, x in values.items()]
 
 
-def _table(frame: pd.DataFrame) -> xr.Dataset:
+def tabled(frame: pd.DataFrame) -> xr.Dataset:
     """The frame as a dataset: numbers as they are, words as objects that every store takes."""
     words = frame.select_dtypes(exclude="number").columns
     columns = {
@@ -428,7 +430,7 @@ def _table(frame: pd.DataFrame) -> xr.Dataset:
     return table
 
 
-def _compressed(node: xr.Dataset) -> xr.Dataset:
+def compressed(node: xr.Dataset) -> xr.Dataset:
     """The node, its arrays of numbers to be stored deflated: programs are full of zeros."""
     node = node.copy()
     for array in node.data_vars.values():
