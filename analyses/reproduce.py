@@ -17,8 +17,7 @@ import torch
 from tqdm import tqdm
 
 from fwbio.analyses.reproduction import Claim, Measured, Outcome, Reproduction, Run
-from fwbio.analyses.reproductions import REPRODUCTIONS
-from fwbio.errors import FwbioError, unknown_name
+from fwbio.errors import FwbioError
 from fwbio.files import written_aside
 from fwbio.models.networks.training import TrainedNetwork, checkpoint_path, train
 
@@ -45,17 +44,6 @@ class Findings:
     claims: tuple[Claim, ...]
     quick: bool
     command: str
-
-
-def require(name: str) -> Reproduction:
-    """The reproduction of a name.
-
-    Raises:
-        FwbioError: there is none.
-    """
-    if name not in REPRODUCTIONS:
-        raise unknown_name(name, REPRODUCTIONS, kind="reproduction", where="reproduce")
-    return REPRODUCTIONS[name]
 
 
 def reproduce(

@@ -7,6 +7,7 @@ import click
 from fwbio.analyses import options
 from fwbio.analyses.outputs import check_folder
 from fwbio.analyses.tables import terminal
+from fwbio.errors import unknown_name
 
 NAMES = ("ba2016", "schlag2021", "mqar", "parity", "icl")
 
@@ -40,11 +41,16 @@ def reproduce_command(name: str, quick: bool, seeds: int | None, jobs: int, out:
       fwbio reproduce parity --quick
       fwbio reproduce ba2016 --seeds 3 --jobs 2 --out results/reproduce
     """
+    if name not in NAMES:
+        raise unknown_name(name, NAMES, kind="reproduction", where="reproduce")
     folder = check_folder(out / name)
-    from fwbio.analyses.reproduce import reproduce, require
+    from fwbio.analyses.reproduce import reproduce
     from fwbio.analyses.reproduce_outputs import tables, write
+    from fwbio.analyses.reproductions import REPRODUCTIONS
 
-    findings = reproduce(require(name), folder, quick=quick, seeds=seeds, jobs=jobs, progress=True)
+    findings = reproduce(
+        REPRODUCTIONS[name], folder, quick=quick, seeds=seeds, jobs=jobs, progress=True
+    )
     written = write(findings, folder)
     for table in tables(findings):
         terminal().print(table)
