@@ -95,7 +95,11 @@ def read_corpus(path: str, pattern: str = "*") -> Corpus:
     """
     if not path:
         raise FwbioError("no text is named", where=_WHERE, mend="give path = a file or a folder")
-    return _read(Path(path).expanduser().absolute(), pattern)
+    try:
+        place = Path(path).expanduser()
+    except RuntimeError:  # a home folder of nobody
+        place = Path(path)
+    return _read(place.absolute(), pattern)
 
 
 @lru_cache(maxsize=4)

@@ -13,6 +13,7 @@ from fwbio.errors import FwbioError, unknown_name
 
 Kind = Literal["pairs", "sequence"]
 Loss = Literal["cross_entropy", "squared"]
+LARGEST = 2**31 - 1
 
 
 def size(default: float, *, least: float = 1, most: float = math.inf) -> Any:
@@ -39,7 +40,7 @@ class Task:
     config: type[Any]
     make: Callable[[Any, np.random.Generator], xr.Dataset]
 
-    def __call__(self, seed: int = 0, **sizes: Any) -> xr.Dataset:
+    def __call__(self, /, seed: int = 0, **sizes: Any) -> xr.Dataset:
         """The episode of a seed: equal seeds and sizes give equal episodes.
 
         Args:
@@ -47,7 +48,8 @@ class Task:
             **sizes: fields of the task's config.
 
         Raises:
-            FwbioError: a size that the task lacks, or one out of its range; a seed that is none.
+            FwbioError: a size that the task lacks, or one out of its range; sizes that memory can't
+                hold; a seed that is none.
         """
         if not _is_number(seed, whole=True) or seed < 0:
             raise FwbioError(
@@ -56,11 +58,18 @@ class Task:
                 mend="give a whole number from 0 up",
             )
         config = self.configure(**sizes)
-        episode = self.make(config, np.random.default_rng(seed))
+        try:
+            episode = self.make(config, np.random.default_rng(seed))
+        except MemoryError as error:
+            raise FwbioError(
+                "an episode of these sizes does not fit into memory",
+                where=f"task {self.name}",
+                mend="give smaller ones, or fewer trials",
+            ) from error
         episode.attrs |= {"task": self.name, "seed": seed, "config": asdict(config)}
         return episode
 
-    def configure(self, **sizes: Any) -> Any:
+    def configure(self, /, **sizes: Any) -> Any:
         """The task's config with these sizes, each checked by itself.
 
         Raises:
@@ -82,7 +91,7 @@ def out_of_range(
         f"{name} = {value!r} is out of range",
         where=f"task {task}",
         mend=f"give a {'whole number' if whole else 'number'} from {least:g}"
-        + (" up" if most == math.inf else f" to {most:g}"),
+        + (" up" if most == math.inf else f" to {most:.10g}"),
     )
 
 
@@ -149,6 +158,8 @@ def _check(task: str, field: Field, value: Any) -> None:
     else:
         whole = field.type is int
         least, most = field.metadata["least"], field.metadata["most"]
+        if whole and _is_number(value, whole=True) and value > LARGEST:
+            most = min(most, LARGEST)
         if not (_is_number(value, whole=whole) and least <= value <= most and value < math.inf):
             raise out_of_range(task, field.name, value, least=least, most=most, whole=whole)
 

@@ -474,6 +474,7 @@ WRONG = {
         r"has no text in files '\*.none'; give another",
     ),
     "a pattern from the root": ("bytes", {"path": SOURCES, "pattern": "/x"}, "'/x' is not a patt"),
+    "nobody's home": ("bytes", {"path": "~no such user/x"}, "there is no file or folder '/"),
     "a path that is no text": ("bytes", {"path": 3}, "path = 3 is of another type; give text"),
     "an unknown split": ("bytes", {"split": "dev"}, "no split called 'dev'; choose from"),
     "more letters than there are": (
@@ -485,6 +486,16 @@ WRONG = {
         "key_value",
         {"repeated": "yes"},
         "repeated = 'yes' is of another type; give True or False",
+    ),
+    "more than an int32 counts": (
+        "modular_sum",
+        {"modulus": 2**31},
+        "modulus = 2147483648 is out of range; give a whole number from 2 to 2147483647",
+    ),
+    "more than memory holds": (
+        "parity",
+        {"trials": 2**31 - 1, "length": 2**20},
+        "an episode of these sizes does not fit into memory; give smaller ones",
     ),
     "no keys": ("key_value", {"keys": 0}, "keys = 0 is out of range"),
     "an odd length": ("mqar", {"length": 63}, "pairs don't fill 63 steps; give an even length"),
