@@ -18,12 +18,11 @@ from fwbio.models.networks.recurrent import IRNNConfig, LSTMConfig
 from fwbio.models.networks.sequence_model import SequenceModel, SequenceModelConfig
 
 B, T, WIDTH, VOCABULARY, CLASSES = 2, 37, 12, 11, 5
-REQUIRED = {name: {"units": WIDTH} for name in ("fast_weights_rnn", "plastic")}
 PLAIN = {"residual": False, "norm": "none", "mlp": 0}
 
 
 def mixer_config(name):
-    return MIXERS[name][0](**REQUIRED.get(name, {}))
+    return MIXERS[name][0]()
 
 
 def config(mixer="attention", **changes):
@@ -47,6 +46,15 @@ def count(module):
 
 
 # What may be seen
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_mixer_takes_no_sequences_too(name):
+    """The share of a process, where a batch has fewer sequences than there are processes."""
+    mixer = make_mixer(mixer_config(name), WIDTH)
+    out = mixer(torch.zeros(0, 5, WIDTH))
+    assert out.shape == (0, 5, WIDTH)
+    out.sum().backward()
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -277,6 +285,8 @@ def test_files_from_before_a_field_had_a_default_stay_readable():
         ({"mixer": 3}, "int is no mixer's config"),
         ({"model": None}, "it names no model or mixer"),
         ({"width": "wide"}, "width = 'wide'"),
+        ({"head": 5}, "head = 5; give a list"),
+        ({"head": {"a": 1}}, "head = {'a': 1}; give a list"),
     ],
 )
 def test_plain_data_that_is_no_config_is_told_in_one_line(changes, says):

@@ -31,6 +31,11 @@ class Checks:
                 f"{name} = {value!r}", f"give a number {'above' if above else 'from'} {low:g}"
             )
 
+    def sequence(self, name: str, value: object) -> None:
+        """Refuse what is neither a tuple nor a list."""
+        if not isinstance(value, tuple | list):
+            raise self.error(f"{name} = {value!r}", "give a list, of one item or of none too")
+
     def choice(self, name: str, value: object, known: Iterable[str]) -> None:
         """Refuse what is none of the known words."""
         known = tuple(known)

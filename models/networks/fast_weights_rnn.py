@@ -16,10 +16,10 @@ STEPS_PER_UNIT = 2  # up to which reading the past is cheaper than keeping a mat
 
 @dataclass(frozen=True, kw_only=True)
 class FastWeightsRNNConfig:
-    """A net of `units` whose hidden states are stored, and fade, in fast weights.
+    """A net whose hidden states are stored, and fade, in fast weights.
 
     Args:
-        units: hidden units U.
+        units: hidden units U; None: as many as the input has channels.
         decay: what the fast weights keep from step to step, lambda, from 0 to 1.
         rate: how strongly they take up a hidden state, eta, from 0 up.
         inner: how often a step's hidden state reads them before it is final, S.
@@ -29,7 +29,7 @@ class FastWeightsRNNConfig:
         FwbioError: a number out of its range.
     """
 
-    units: int
+    units: int | None = None
     decay: float = 0.95
     rate: float = 0.5
     inner: int = 1
@@ -37,7 +37,8 @@ class FastWeightsRNNConfig:
 
     def __post_init__(self) -> None:
         checks = Checks("FastWeightsRNNConfig")
-        checks.whole("units", self.units)
+        if self.units is not None:
+            checks.whole("units", self.units)
         checks.whole("inner", self.inner)
         checks.number("decay", self.decay)
         checks.that(self.decay <= 1, f"decay = {self.decay!r}", "give a number up to 1")
@@ -66,10 +67,10 @@ class FastWeightsRNN(nn.Module):
     def __init__(self, config: FastWeightsRNNConfig, width: int) -> None:
         super().__init__()
         self.config = config
-        self.out_features = config.units
-        self.project = nn.Linear(width, config.units)
-        self.recurrent = nn.Parameter(INITIAL_RECURRENCE * torch.eye(config.units))
-        self.norm = nn.LayerNorm(config.units) if config.layer_norm else None
+        self.out_features = units = config.units or width
+        self.project = nn.Linear(width, units)
+        self.recurrent = nn.Parameter(INITIAL_RECURRENCE * torch.eye(units))
+        self.norm = nn.LayerNorm(units) if config.layer_norm else None
 
     def forward(self, x: Tensor, run: Callable[..., Any] | None = None) -> Tensor:
         """Hidden states of every step.
@@ -84,7 +85,7 @@ class FastWeightsRNN(nn.Module):
         drive = self.project(x.transpose(0, 1).contiguous())
         with torch.autocast(x.device.type, enabled=False):
             drive = drive.to(self.recurrent.dtype)
-            few = len(drive) <= STEPS_PER_UNIT * self.config.units
+            few = len(drive) <= STEPS_PER_UNIT * self.out_features
             form = _from_history if few else _from_matrix
             states = form(drive, self.recurrent, self.config, self._squash)
         return torch.stack(states, 1) if states else drive.transpose(0, 1)
@@ -141,7 +142,7 @@ def _from_matrix(
     Returns:
         The hidden states, [B, U] each.
     """
-    A = drive.new_zeros(drive.shape[1], config.units, config.units)
+    A = drive.new_zeros(drive.shape[1], *W.shape)
     states: list[Tensor] = []
     for step in drive.unbind(0):
         if not states:

@@ -98,8 +98,9 @@ def config_from_dict(data: Mapping[str, Any]) -> Any:
                 where=f"network config {name!r}",
                 mend="give it, for it has no default",
             )
-    nested = {k: config_from_dict(value) for k, value in given.items() if isinstance(value, dict)}
-    return kind(**(given | nested))
+    if isinstance(given.get("mixer"), Mapping):
+        given["mixer"] = config_from_dict(given["mixer"])
+    return kind(**given)
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ class PlasticConfig:
     """A recurrent net of plastic synapses.
 
     Args:
-        units: cells U.
+        units: cells U; None: as many as the input has channels.
         modulated: whether a cell of the net says when its synapses learn; otherwise they always
             do, and forget as fast.
         rate: what the rate of learning eta starts at; of a net that is not modulated.
@@ -28,14 +28,15 @@ class PlasticConfig:
         FwbioError: a number out of its range.
     """
 
-    units: int
+    units: int | None = None
     modulated: bool = False
     rate: float = 0.01
     clip: float = 1.0
 
     def __post_init__(self) -> None:
         checks = Checks("PlasticConfig")
-        checks.whole("units", self.units)
+        if self.units is not None:
+            checks.whole("units", self.units)
         checks.flags(modulated=self.modulated)
         checks.number("rate", self.rate, above=True)
         checks.that(self.rate < 1, f"rate = {self.rate!r}", "give a number below 1")
@@ -64,7 +65,7 @@ class Plastic(nn.Module):
     def __init__(self, config: PlasticConfig, width: int) -> None:
         super().__init__()
         self.config = config
-        self.out_features = units = config.units
+        self.out_features = units = config.units or width
         self.project = nn.Linear(width, units)
         self.fixed = nn.Parameter(INITIAL_STD * torch.randn(units, units))
         self.plasticity = nn.Parameter(INITIAL_STD * torch.randn(units, units))

@@ -69,6 +69,7 @@ class SequenceModelConfig:
 
     def __post_init__(self) -> None:
         checks = Checks("SequenceModelConfig")
+        checks.sequence("head", self.head)
         object.__setattr__(self, "head", tuple(self.head))
         mixer_name(self.mixer)
         for name in ("vocabulary", "features", "max_length"):

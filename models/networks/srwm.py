@@ -90,7 +90,7 @@ class SRWM(nn.Module):
         x = x.transpose(0, 1).reshape(steps, batch * heads, channels)
         if self.config.softmax_input:
             x = x.softmax(-1)
-        W = self.initial.expand(batch, -1, -1, -1).reshape(batch * heads, channels, -1)
+        W = self.initial.expand(batch, -1, -1, -1).flatten(0, 1)
         last = steps - 1
         readouts = []
         for t, step in enumerate(x.unsqueeze(2).unbind(0)):
@@ -100,7 +100,7 @@ class SRWM(nn.Module):
             emitted = torch.bmm(step, W)
             y, addresses, rates = emitted.split([channels, 2 * channels, BETAS], -1)
             readouts.append(y)
-            q, k = addresses.view(-1, 2, channels).softmax(-1).split(1, 1)
+            q, k = addresses.view(batch * heads, 2, channels).softmax(-1).split(1, 1)
             change = torch.bmm(q - k, W) * rates.sigmoid().index_select(-1, self.block)
             W = torch.baddbmm(W, k.transpose(1, 2), change)
         if not readouts:
