@@ -19,7 +19,7 @@ OF_PAIRS = ("pairs", "noise", "gap")
 PROGRAMMERS = Path("results/programmers")
 NETWORKS = Path("results/networks")
 STEPS = 250
-BY_TASK = {"key_value": "key_value"}
+MODEL_OF_TASK = {"key_value": "key_value"}
 
 
 @click.command("train")
@@ -127,7 +127,7 @@ def training_of(task: str, given: Mapping[str, Any]) -> Any:
 
     given = dict(given)
     sizes = given.pop("sizes", {})
-    mixer = given.pop("model", BY_TASK.get(task, "memory"))
+    mixer = given.pop("model", MODEL_OF_TASK.get(task, "memory"))
     known = {**MIXERS, "key_value": MODELS["key_value"]}
     if mixer not in known:
         raise unknown_name(mixer, known, kind="model", where="model")
@@ -141,8 +141,15 @@ def training_of(task: str, given: Mapping[str, Any]) -> Any:
         for owner, kind in owners.items()
     }
     parts: dict[str, dict[str, Any]] = {owner: {} for owner in owners}
-    for name, value in (given.pop("settings", {}) | given).items():
-        owner, field = _place(name, owned)
+    settings = given.pop("settings", {})
+    named = {
+        f"training.{name}" if name in owned["training"] else name: value
+        for name, value in given.items()
+    }
+    for name, value in (*settings.items(), *named.items()):
+        owner, field = _place(name, owned, mixer)
+        if field in parts[owner]:
+            raise FwbioError(f"{field} is given twice", where="train", mend="give it once")
         parts[owner][field] = value
     told = {"model": model} | parts["model"]
     if model == "sequence":
@@ -156,7 +163,7 @@ def training_of(task: str, given: Mapping[str, Any]) -> Any:
     )
 
 
-def _place(name: str, owned: Mapping[str, set[str]]) -> tuple[str, str]:
+def _place(name: str, owned: Mapping[str, set[str]], mixer: str) -> tuple[str, str]:
     """Which part a field belongs to, and its name there."""
     owner, dot, field = name.rpartition(".")
     if dot:
@@ -167,7 +174,8 @@ def _place(name: str, owned: Mapping[str, set[str]]) -> tuple[str, str]:
         return owner, field
     having = [owner for owner, names in owned.items() if name in names]
     if not having:
-        raise unknown_name(name, set().union(*owned.values()), kind="field", where="train")
+        known = set().union(*owned.values())
+        raise unknown_name(name, known, kind="field", where=f"train, model {mixer!r}")
     if len(having) > 1:
         raise FwbioError(
             f"{name} is a field of {' and '.join(having)}",

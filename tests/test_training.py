@@ -20,6 +20,7 @@ from fwbio.analyses.train_command import training_of
 from fwbio.models.networks import learner, training
 from fwbio.models.networks.attention import AttentionConfig
 from fwbio.models.networks.batches import STEPS_A_BLOCK, Stream, losses, right, sequences
+from fwbio.models.networks.hopfield import HopfieldConfig
 from fwbio.models.networks.key_value_model import KeyValueModelConfig
 from fwbio.models.networks.recurrent import IRNNConfig
 from fwbio.models.networks.sequence_model import SequenceModelConfig
@@ -298,6 +299,23 @@ def test_is_not_trained_twice(tmp_path, monkeypatch):
     assert len(names) == 3
 
 
+def test_another_text_at_the_same_path_is_another_network(tmp_path, monkeypatch):
+    config, kept = tiny(task="bytes", sizes={"path": "text", "length": 4}), {}
+    for name, content in (("one", b"ab"), ("two", b"ba"), ("three", b"ab")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text").write_bytes(content * 100)
+        monkeypatch.chdir(tmp_path / name)
+        kept[name] = checkpoint_path(config, tmp_path)
+    assert kept["one"] == kept["three"] != kept["two"]
+    assert kept["one"].name.startswith(f"{config.fitted().name}-")
+
+
+def test_sizes_may_be_numpy_s():
+    config = tiny(sizes={"vocabulary": np.int64(16), "length": np.int64(12), "pairs": 2})
+    same = tiny(sizes={"vocabulary": 16, "length": 12, "pairs": 2})
+    assert (config, config.name) == (same, same.name)
+
+
 def test_leaves_the_generators_alone(tmp_path):
     before = torch.get_rng_state()
     trained(tmp_path, tiny(epochs=1))
@@ -364,6 +382,8 @@ def test_the_model_takes_the_task_s_sizes():
         ({"task": "digits"}, "no sequence task called 'digits'"),
         ({"sizes": {"lenth": 3}}, "did you mean 'length'"),
         ({"sizes": {"trials": 3}}, "sizes has trials"),
+        ({"validation_sizes": {"trials": 3}}, "validation_sizes has trials"),
+        ({"validation_sizes": 3}, "validation_sizes = 3; give sizes of the task by their names"),
         ({"batch": 0}, "batch = 0"),
         ({"epochs": 2.5}, "whole number"),
         ({"learning_rate": math.nan}, "above 0"),
@@ -382,10 +402,10 @@ def test_refuses_configs_out_of_range(changes, told):
 
 
 def test_refuses_models_that_the_task_does_not_fit(tmp_path):
-    with pytest.raises(FwbioError, match="task 'key_value' shows a content"):
+    with pytest.raises(FwbioError, match="task 'key_value' shows contents"):
         trained(tmp_path, tiny(task="key_value", sizes={}))
     model = KeyValueModelConfig(keys=5, values=5)
-    with pytest.raises(FwbioError, match="task 'mqar' shows no content"):
+    with pytest.raises(FwbioError, match="task 'mqar' has no contents"):
         trained(tmp_path, tiny(model=model))
     with pytest.raises(FwbioError, match="give 6 and 6, as the task does"):
         trained(tmp_path, tiny(task="key_value", sizes={"keys": 6}, model=model))
@@ -418,14 +438,21 @@ def test_words_find_the_part_that_has_the_field():
     assert (mixer.rule, mixer.heads, mixer.convolution) == ("gla", 4, 3)
     assert training_of("parity", {}).model.mixer.rule == "delta"
     assert training_of("key_value", {"rule": "delta"}).model.rule == "delta"
+    hopfield = training_of("parity", {"model": "hopfield", "steps": 7})
+    assert (hopfield.steps, hopfield.model.mixer.steps) == (7, HopfieldConfig().steps)
     for settings, told in (
         ({"hue": 1}, "no field called 'hue'"),
         ({"mixer.width": 1}, "no field called 'width'"),
         ({"mixr.rule": 1}, "did you mean 'mixer'"),
         ({"vocabulary": 1}, "no field called 'vocabulary'"),
+        ({"heads": 2, "mixer.heads": 4}, "heads is given twice"),
     ):
         with pytest.raises(FwbioError, match=told):
             training_of("parity", {"settings": settings})
+    with pytest.raises(FwbioError, match="rule is given twice"):
+        training_of("parity", {"rule": "delta", "settings": {"rule": "gla"}})
+    with pytest.raises(FwbioError, match="model 'attention': there is no field called 'rule'"):
+        training_of("parity", {"rule": "delta", "model": "attention"})
 
 
 def test_the_command_trains_once_and_tells_the_figures(tmp_path, monkeypatch):
@@ -450,6 +477,10 @@ def test_the_command_trains_once_and_tells_the_figures(tmp_path, monkeypatch):
         (["parity", "--model", "lstmm"], "fwbio: model: there is no model called 'lstmm'"),
         (["parityy"], "fwbio: task: there is no task called 'parityy'; did you mean 'parity'?"),
         (["parity", "--devices", "99"], "fwbio: devices: 99 devices can't share a batch of 32"),
+        (["parity", "--devices", "0"], "fwbio: train: devices = 0; give a whole number from 1 up"),
+        (["parity", "--size", "trials=3"], "fwbio: SequenceTraining: sizes has trials; give batch"),
+        (["parity", "--size", "seed=3"], "fwbio: task parity: there is no size called 'seed'"),
+        (["parity", "--size", "self=3"], "fwbio: task parity: there is no size called 'self'"),
     ],
 )
 def test_mistakes_are_one_line(words, told, tmp_path):

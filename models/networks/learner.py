@@ -32,6 +32,12 @@ def learn(
             where="devices",
             mend="leave it out: all processes of the group train together",
         )
+    if config.batch < max(world, devices):
+        raise FwbioError(
+            f"{max(world, devices)} devices can't share a batch of {config.batch}",
+            where="devices",
+            mend="give fewer of them, or a larger batch",
+        )
     if world == 1 and devices > 1:
         _start(config, path, progress=progress, devices=devices, **saving)
         return
@@ -134,12 +140,6 @@ class SequenceLearner(Learner):
 
 def _start(config: SequenceTraining, path: Path, *, devices: int, **how: Any) -> None:
     """Train in several new processes."""
-    if config.batch < devices:
-        raise FwbioError(
-            f"{devices} devices can't share a batch of {config.batch}",
-            where="devices",
-            mend="give fewer of them, or a larger batch",
-        )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

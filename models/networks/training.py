@@ -23,6 +23,7 @@ from fwbio.record import versions
 from fwbio.tasks import SEQUENCE_TASKS, TASKS
 
 FORMAT = "fwbio trained network 1"
+CORPUS_DIGITS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +87,7 @@ class SequenceTraining:
             "give a SequenceModelConfig with it as the mixer",
         )
         for name in ("sizes", "validation_sizes"):
-            object.__setattr__(self, name, dict(getattr(self, name)))
-            checks.that(
-                "trials" not in getattr(self, name),
-                f"{name} has trials",
-                "give batch, examples or validation in their place",
-            )
-        TASKS[self.task].configure(**{**self.sizes, **self.validation_sizes})
+            object.__setattr__(self, name, _plain_sizes(self.task, name, getattr(self, name)))
         for name in ("batch", "epochs", "validation"):
             checks.whole(name, getattr(self, name))
         for name in ("steps", "examples", "patience", "log_every"):
@@ -165,7 +160,7 @@ class SequenceTraining:
         kind = config_to_dict(self.model)["model"]
         if ("contents" in shown) != (kind == "key_value"):
             raise FwbioError(
-                f"the task {self.task!r} shows {'a' if 'contents' in shown else 'no'} content",
+                f"the task {self.task!r} {'shows' if 'contents' in shown else 'has no'} contents",
                 where=f"model {kind!r}",
                 mend="give key_value's model to the task of that name, a sequence model to others",
             )
@@ -191,9 +186,24 @@ def shown_sizes(task: str, sizes: Mapping[str, Any]) -> dict[str, int]:
     Raises:
         FwbioError: a size that the task lacks, or one out of its range.
     """
-    attrs = TASKS[task](0, trials=1, **sizes).attrs
+    attrs = TASKS[task](0, trials=1, **_plain_sizes(task, "sizes", sizes)).attrs
     told = {name: int(attrs[name]) for name in ("vocabulary", "features", "classes")}
     return told | {"keys": told["vocabulary"], "values": told["classes"]}
+
+
+def _plain_sizes(task: str, name: str, sizes: object) -> dict[str, Any]:
+    """A task's sizes, but `trials`, as plain data."""
+    checks = Checks("SequenceTraining")
+    if not isinstance(sizes, Mapping):
+        raise checks.error(f"{name} = {sizes!r}", "give sizes of the task by their names")
+    checks.that(
+        "trials" not in sizes,
+        f"{name} has trials",
+        "give batch, examples or validation in their place",
+    )
+    plain = {size: x.item() if isinstance(x, np.generic) else x for size, x in sizes.items()}
+    TASKS[task].configure(**plain)
+    return plain
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -215,8 +225,14 @@ class TrainedNetwork:
 
 
 def checkpoint_path(config: SequenceTraining, folder: str | Path) -> Path:
-    """Where a network of this config is kept: FOLDER/TASK-RULE-HASH.pt."""
-    return Path(folder) / f"{config.fitted().name}.pt"
+    """Where a network of this config is kept: FOLDER/TASK-RULE-HASH.pt.
+
+    Of a text, whose path may hold another one tomorrow, the first digits of its hash are added.
+    """
+    fitted = config.fitted()
+    shown = TASKS[fitted.task](0, trials=1, **fitted.split_sizes[0])
+    text = str(shown.attrs.get("corpus_sha256", ""))[:CORPUS_DIGITS]
+    return Path(folder) / f"{'-'.join(filter(None, (fitted.name, text)))}.pt"
 
 
 def train(
@@ -249,9 +265,11 @@ def train(
         save_seconds: seconds after which there is a checkpoint at the latest.
 
     Raises:
-        FwbioError: a model that the task does not fit, a folder that can't be written, a
-            checkpoint that is damaged or another config's, or a loss that became infinite.
+        FwbioError: a model that the task does not fit, a number of devices that is none, a folder
+            that can't be written, a checkpoint that is damaged or another config's, or a loss that
+            became infinite.
     """
+    Checks("train").whole("devices", devices)
     config = config.fitted()
     path = checkpoint_path(config, folder)
     if path.exists():
