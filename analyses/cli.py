@@ -14,6 +14,7 @@ import click
 from fwbio import RULES, FwbioError, __version__
 from fwbio.analyses.bench_rows import DEVICES, LINEAR
 from fwbio.analyses.bench_synapses import ROWS as SYNAPTIC_ROWS
+from fwbio.analyses.bench_training import NAMES as TRAINED_ROWS
 from fwbio.analyses.checkpoint_command import checkpoint_option, compare_checkpoint, print_again
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
 from fwbio.analyses.options import out as out_option
@@ -324,6 +325,39 @@ def bench_synapses_command(out: Path, **settings: Any) -> None:
     found = bench_synapses.synapses(progress=True, **settings)
     written = bench_synapses.write(found, out)
     terminal().print(bench_synapses.table(found))
+    click.echo("\n".join(map(str, written)))
+
+
+@bench_group.command("training")
+@several("--rows", TRAINED_ROWS, TRAINED_ROWS, "Models, by rule and width")
+@click.option(
+    "--threads",
+    multiple=True,
+    default=(1, 2),
+    show_default=True,
+    help="Threads of torch; may be repeated.",
+)
+@click.option("--turns", default=15, show_default=True, help="Steps of each of them.")
+@click.option("--seed", default=0, show_default=True, help="Seed of weights and tokens.")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
+@out_option("results/training")
+def bench_training_command(out: Path, **settings: Any) -> None:
+    """Measure training beside the same model with a peer's memory, on the CPU.
+
+    Each row is a model. What deviates in its loss or a gradient from float64 step by step is given
+    no speed. Peers come with `pip install 'fwbio[bench]'`. OUT gets training.json, training.csv
+    and training.png.
+
+    \b
+    Example:
+      fwbio bench training --out results/training
+    """
+    check_folder(out)
+    from fwbio.analyses import bench_training, bench_training_outputs
+
+    found = bench_training.training(progress=True, **settings)
+    written = bench_training_outputs.write(found, out)
+    terminal().print(bench_training_outputs.table(found))
     click.echo("\n".join(map(str, written)))
 
 
