@@ -159,7 +159,7 @@ def learning_curves(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
 BA2016 = Reproduction(
     name="ba2016",
     title="Associative retrieval of 4 pairs by recurrent nets",
-    source="Ba, Hinton, Mnih, Leibo & Ionescu 2016, arXiv:1610.06258, table 1",
+    source="Ba, Hinton, Mnih, Leibo & Ionescu 2016, arXiv:1610.06258",
     runs=runs,
     measure=measure,
     metrics={"error": "error %"},

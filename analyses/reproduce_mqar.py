@@ -57,7 +57,7 @@ FULL = Sizes(
     smallest=Size(vocabulary=256, length=64, pairs=4, width=64, rules=("delta",)),
     apart=Size(vocabulary=256, length=128, pairs=16, width=32, rules=RULES),
     examples=10_000,
-    epochs=16,
+    epochs=12,
     test=1_000,
 )
 QUICK = Sizes(
@@ -196,7 +196,7 @@ MQAR = Reproduction(
     name="mqar",
     title="Multi-query associative recall",
     source="Arora et al. 2023, arXiv:2312.04927 (Zoology); figures of Yang et al. 2024,"
-    " arXiv:2406.06484",
+    " arXiv:2406.06484 (recalled)",
     runs=runs,
     measure=measure,
     metrics={"accuracy": "accuracy"},

@@ -202,7 +202,7 @@ def _by_keys(outcomes: Sequence[Outcome], setting: int, ax: Axes) -> None:
 SCHLAG2021 = Reproduction(
     name="schlag2021",
     title="Key-value pairs in a memory of finite width",
-    source="Schlag, Irie & Schmidhuber 2021, arXiv:2102.11174, section 6.1",
+    source="Schlag, Irie & Schmidhuber 2021, arXiv:2102.11174",
     runs=runs,
     measure=measure,
     metrics={"loss": "loss"},
