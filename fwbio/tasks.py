@@ -15,18 +15,20 @@ from fwbio.sequence_tasks import (
     AssociativeRetrieval,
     Copying,
     KeyValue,
-    ModularSum,
-    Parity,
-    Permutations,
     Regression,
     associative_retrieval,
     copying,
     key_value,
-    modular_sum,
     mqar,
+    regression,
+)
+from fwbio.state_tasks import (
+    ModularSum,
+    Parity,
+    Permutations,
+    modular_sum,
     parity,
     permutations,
-    regression,
 )
 from fwbio.task import Kind, Task
 

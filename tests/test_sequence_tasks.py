@@ -13,7 +13,7 @@ from tolerances import TOLERANCES, assert_close, assert_expected
 from fwbio import FwbioError
 from fwbio.corpus import read_corpus
 from fwbio.models.slow_net import TrainingConfig
-from fwbio.sequence_tasks import symmetric_group
+from fwbio.state_tasks import symmetric_group
 from fwbio.tasks import PAIR_TASKS, SEQUENCE_TASKS, TASKS
 
 SOURCES = str(Path(json.__file__).parent)
