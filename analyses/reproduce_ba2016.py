@@ -101,7 +101,7 @@ def runs(quick: bool, seeds: Sequence[int]) -> list[Run]:
 
 def measure(network: TrainedNetwork, run: Run) -> Measured:
     """The error on fresh sequences, and that of the validation after every epoch."""
-    episode = TASKS[TASK](TEST_SEED, **run.training.sizes | dict(run.test))
+    episode = TASKS[TASK](TEST_SEED, **{**run.training.sizes, **run.test})
     error = 100 * (1 - evaluate(network.model, episode)["accuracy"])
     rows = [row for row in network.history if "validation_accuracy" in row]
     return Measured(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import torch
@@ -39,7 +40,8 @@ TASK = "regression"
 INPUTS, EXAMPLES = 5, 20
 WIDTH = 16  # of the delta rule's model: room for its positions beside x and y
 POSITION_STD = 0.1
-BATCH, LEARNING_RATE, SCHEDULE, CLIP = 64, 1e-2, "cosine", 1.0
+BATCH, LEARNING_RATE, CLIP = 64, 1e-2, 1.0
+SCHEDULE: Final = "cosine"
 STEP_SIZES = np.linspace(0.01, 0.4, 40)
 DRAWN = 300
 CORRELATED, EXACT = 0.99, 1e-12
@@ -181,7 +183,7 @@ def best(
 
 def measure(network: TrainedNetwork, run: Run) -> Measured:
     """How far a layer's predictions, and what they weigh the query by, are those of its rule."""
-    episode = TASKS[TASK](TEST_SEED, **run.training.sizes | dict(run.test))
+    episode = TASKS[TASK](TEST_SEED, **{**run.training.sizes, **run.test})
     x, y, query, target = _split(episode)
     learn = LEARNERS[str(run.condition["layer"])]
     step_size = best(learn, x, y, query, target)

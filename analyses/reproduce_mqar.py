@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
 from matplotlib.axes import Axes
 
@@ -25,7 +26,8 @@ from fwbio.tasks import TASKS
 
 TASK = "mqar"
 LAYERS, HEADS, MLP = 2, 1, 0
-BATCH, LEARNING_RATE, SCHEDULE, WEIGHT_DECAY, CLIP = 64, 3e-3, "cosine", 0.1, 1.0
+BATCH, LEARNING_RATE, WEIGHT_DECAY, CLIP = 64, 3e-3, 0.1, 1.0
+SCHEDULE: Final = "cosine"
 LEAST = 0.99
 TEST_SEED = 2023
 
@@ -131,7 +133,7 @@ def runs(quick: bool, seeds: Sequence[int]) -> list[Run]:
 
 def measure(network: TrainedNetwork, run: Run) -> Measured:
     """The share of queries answered on fresh sequences, and on those of validation meanwhile."""
-    episode = TASKS[TASK](TEST_SEED, **run.training.sizes | dict(run.test))
+    episode = TASKS[TASK](TEST_SEED, **{**run.training.sizes, **run.test})
     rows = [row for row in network.history if "validation_accuracy" in row]
     return Measured(
         {"accuracy": evaluate(network.model, episode)["accuracy"]},

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,7 +29,8 @@ from fwbio.tasks import TASKS
 
 TASK = "parity"
 WIDTH, LAYERS, HEADS, CONVOLUTION, MLP = 32, 1, 4, 2, 2
-BATCH, LEARNING_RATE, SCHEDULE, CLIP = 32, 1e-2, "cosine", 1.0
+BATCH, LEARNING_RATE, CLIP = 32, 1e-2, 1.0
+SCHEDULE: Final = "cosine"
 CHANCE, NEAR_CHANCE = 0.5, 0.05
 TEST_SEED = 2024
 
@@ -94,7 +95,7 @@ def runs(quick: bool, seeds: Sequence[int]) -> list[Run]:
 
 def measure(network: TrainedNetwork, run: Run) -> Measured:
     """The share of positions that are right, from the last that was trained on to the end."""
-    episode = TASKS[TASK](TEST_SEED, **run.training.sizes | dict(run.test))
+    episode = TASKS[TASK](TEST_SEED, **{**run.training.sizes, **run.test})
     by_position = evaluate(network.model, episode)["step_accuracy"]
     accuracy = float(np.mean(by_position[run.training.sizes["length"] - 1 :]))
     return Measured(
@@ -130,7 +131,7 @@ def by_position(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
     trained = outcomes[0].training["sizes"]["length"]
     ax.axvline(trained, color=plots.FAINT, linewidth=1, label=f"trained on {trained}")
     return plots.bands(
-        {name: np.arange(1, curve.shape[1] + 1) for name, curve in curves.items()},
+        {name: range(1, curve.shape[1] + 1) for name, curve in curves.items()},
         curves,
         ax,
         xlabel="position (bits)",

@@ -114,7 +114,7 @@ def runs(quick: bool, seeds: Sequence[int]) -> list[Run]:
 
 def measure(network: TrainedNetwork, run: Run) -> Measured:
     """The loss of the best weights on fresh sequences, and that of the validation meanwhile."""
-    episode = TASKS[TASK](TEST_SEED, **run.training.sizes | dict(run.test))
+    episode = TASKS[TASK](TEST_SEED, **{**run.training.sizes, **run.test})
     rows = [row for row in network.history if "validation_loss" in row]
     return Measured(
         {"loss": evaluate(network.model, episode)["loss"]},
