@@ -28,7 +28,7 @@ from fwbio.models.networks.training import SequenceTraining, TrainedNetwork, eva
 from fwbio.tasks import TASKS
 
 TASK = "parity"
-WIDTH, LAYERS, HEADS, CONVOLUTION, MLP = 32, 1, 4, 2, 2
+WIDTH, LAYERS, HEADS, CONVOLUTION, MLP = 32, 1, 1, 2, 2
 BATCH, LEARNING_RATE, CLIP = 32, 1e-2, 1.0
 SCHEDULE: Final = "cosine"
 CHANCE, NEAR_CHANCE = 0.5, 0.05
@@ -47,7 +47,7 @@ class Sizes:
     test: int
 
 
-FULL = Sizes(length=40, test_length=256, steps=300, epochs=10, validation=256, test=1_000)
+FULL = Sizes(length=40, test_length=256, steps=200, epochs=10, validation=256, test=1_000)
 QUICK = Sizes(length=20, test_length=64, steps=100, epochs=4, validation=128, test=200)
 
 MODELS: Mapping[str, Any] = MappingProxyType(
