@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from fwbio.analyses.compare import compare
 from fwbio.analyses.compare_network import compare_network, is_network
-from fwbio.analyses.outputs import check_folder, write
+from fwbio.analyses.outputs import check_folder, check_writable, write
 from fwbio.analyses.tables import print_summary
 from fwbio.errors import FwbioError
 
@@ -53,7 +53,7 @@ def compare_checkpoint(
                 where=f"compare --{name}",
                 mend="leave it out, or leave out --checkpoint",
             )
-    check_folder(out)
+    check_writable(out)
     from fwbio.models.networks.checkpoints import read_plain
     from fwbio.models.slow_net import FORMAT
 
@@ -87,6 +87,7 @@ def _compare_programmer(
 ) -> None:
     from fwbio.models.checkpoint import load
 
+    check_folder(out)
     config = load(path).config
     if "seed" in given and settings["seed"] != config.seed:
         raise FwbioError(

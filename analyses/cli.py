@@ -19,7 +19,7 @@ from fwbio.analyses.checkpoint_command import checkpoint_option, compare_checkpo
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
 from fwbio.analyses.options import out as out_option
 from fwbio.analyses.options import several, values
-from fwbio.analyses.outputs import check_folder, write
+from fwbio.analyses.outputs import check_folder, check_writable, write
 from fwbio.analyses.reproduce_command import reproduce_command
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
 from fwbio.analyses.tables import print_protocols, print_rules, print_summary, terminal
@@ -201,10 +201,11 @@ def report(comparison: Path, out: Path) -> None:
     """
     from fwbio import record
 
-    check_folder(out)
+    check_writable(out)
     found = record.load(comparison)
     if print_again(found, out):
         return
+    check_folder(out)
     tree = require_comparison(found, where=str(comparison))
     print_summary(tree, write(tree, out, with_tree=False, progress=True))
 
@@ -238,7 +239,7 @@ def protocol_command(names: tuple[str, ...], seed: int, out: Path) -> None:
     if not names:
         print_protocols(protocols.listed())
         return
-    check_folder(out)
+    check_writable(out)
     for name in names:
         protocols.require(name)
     for name in names:
@@ -286,7 +287,7 @@ def bench_kernels_command(
       fwbio bench kernels --rows cpu --out results/kernels
       fwbio bench kernels --rules delta,kda --quick --out results/quick
     """
-    check_folder(out)
+    check_writable(out)
     from fwbio.analyses import bench, bench_outputs
 
     found = bench.kernels(
@@ -319,7 +320,7 @@ def bench_synapses_command(out: Path, **settings: Any) -> None:
     Example:
       fwbio bench synapses --out results/synapses
     """
-    check_folder(out)
+    check_writable(out)
     from fwbio.analyses import bench_synapses
 
     found = bench_synapses.synapses(progress=True, **settings)
@@ -352,7 +353,7 @@ def bench_training_command(out: Path, **settings: Any) -> None:
     Example:
       fwbio bench training --out results/training
     """
-    check_folder(out)
+    check_writable(out)
     from fwbio.analyses import bench_training, bench_training_outputs
 
     found = bench_training.training(progress=True, **settings)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from fwbio import record
 from fwbio.analyses.compare_network import OWN, WHOLE, network_summary
 from fwbio.analyses.figures import Drawing
-from fwbio.analyses.outputs import TABLE, TREE, check_folder
+from fwbio.analyses.outputs import TABLE, TREE, check_writable
 from fwbio.analyses.plots import COLOURS, FAINT, MARKERS
 from fwbio.analyses.tables import print_ledger, terminal
 from fwbio.analyses.words import number, plural
@@ -44,7 +44,7 @@ def write_network(tree: xr.DataTree, folder: str | Path, *, with_tree: bool = Tr
     Raises:
         FwbioError: the tree is not such a comparison, or the folder can't be written.
     """
-    folder = check_folder(folder)
+    folder = check_writable(folder)
     names = [*([TREE] if with_tree else []), TABLE, FIGURE]
     with tempfile.TemporaryDirectory() as staged, ExitStack() as stack:
         draft = Path(staged)

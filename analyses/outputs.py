@@ -16,12 +16,11 @@ from fwbio.files import writes_told, written_aside
 TREE, TABLE, FIGURES, REPORT = "comparison.nc", "summary.csv", "figures", "report.html"
 
 
-def check_folder(folder: str | Path) -> Path:
-    """The folder, once it is known that outputs can be written to it. Nothing is left there.
+def check_writable(folder: str | Path) -> Path:
+    """The folder, once it is known that it can be written to. Nothing is left there.
 
     Raises:
-        FwbioError: it can't be written, or holds a folder `figures` that no report goes with,
-            which writing would replace.
+        FwbioError: it can't be written.
     """
     folder = Path(folder)
     standing = folder
@@ -29,6 +28,17 @@ def check_folder(folder: str | Path) -> Path:
         standing = standing.parent
     with writes_told(folder), tempfile.TemporaryDirectory(dir=standing):
         pass
+    return folder
+
+
+def check_folder(folder: str | Path) -> Path:
+    """The folder, once it is known that a comparison can be written to it. Nothing is left there.
+
+    Raises:
+        FwbioError: it can't be written, or holds a folder `figures` that no report goes with,
+            which writing would replace.
+    """
+    folder = check_writable(folder)
     if (folder / FIGURES).exists() and not (folder / REPORT).exists():
         raise FwbioError(
             f"has a folder {FIGURES!r} that is not a report's and would be replaced",

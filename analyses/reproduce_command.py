@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from fwbio.analyses import options
-from fwbio.analyses.outputs import check_folder
+from fwbio.analyses.outputs import check_writable
 from fwbio.analyses.tables import terminal
 from fwbio.errors import unknown_name
 
@@ -43,7 +43,7 @@ def reproduce_command(name: str, quick: bool, seeds: int | None, jobs: int, out:
     """
     if name not in NAMES:
         raise unknown_name(name, NAMES, kind="reproduction", where="reproduce")
-    folder = check_folder(out / name)
+    folder = check_writable(out / name)
     from fwbio.analyses.reproduce import reproduce
     from fwbio.analyses.reproduce_outputs import tables, write
     from fwbio.analyses.reproductions import REPRODUCTIONS

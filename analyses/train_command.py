@@ -11,7 +11,7 @@ import click
 
 from fwbio import FwbioError
 from fwbio.analyses import options
-from fwbio.analyses.outputs import check_folder
+from fwbio.analyses.outputs import check_writable
 from fwbio.errors import unknown_name
 from fwbio.tasks import PAIR_TASKS, SEQUENCE_TASKS, TASKS
 
@@ -80,7 +80,7 @@ def _train_programmer(task: str, out: Path, given: dict[str, Any]) -> None:
             raise _not_for(name, task, "pairs", SEQUENCE_TASKS)
     if "rule" not in given:
         raise click.MissingParameter(param_hint="--rule", param_type="option")
-    check_folder(out)
+    check_writable(out)
     from fwbio.models.train import TrainingConfig, train
 
     programmer = train(TrainingConfig(task=task, **given), out, progress=sys.stderr.isatty())
@@ -91,7 +91,7 @@ def _train_network(task: str, out: Path, given: dict[str, Any]) -> None:
     for name in OF_PAIRS:
         if name in given:
             raise _not_for(name, task, "sequences", PAIR_TASKS)
-    check_folder(out)
+    check_writable(out)
     from fwbio.models.networks.training import train
 
     devices = given.pop("devices", 1)
