@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from dying import killed_or_waiting
 from tolerances import assert_close
 
 from fwbio import FwbioError
@@ -190,6 +192,8 @@ def test_evaluates_as_by_hand():
     outputs = torch.zeros(4, 5, 2)
     outputs[..., 0] = 1.0
     model = Fixed(outputs).train()
+    with pytest.raises(FwbioError, match="evaluate: batch = 0; give a whole number"):
+        evaluate(model, episode, batch=0)
     result = evaluate(model, episode, batch=4)
     assert model.training
     even = episode.target.values == 0
@@ -269,8 +273,8 @@ def test_goes_on_exactly_after_a_kill_in_mid_epoch(tmp_path):
 
 
 def test_two_processes_train_as_one(tmp_path):
-    """By gloo, each with its share of every batch, an odd one, validation and clipping too."""
-    config = tiny(clip=0.1, batch=5, validation=9)
+    """By gloo, each with its share of every batch: an odd one, of the last validation an empty."""
+    config = tiny(clip=0.1, batch=5, validation=6)
     one, two = trained(tmp_path / "one", config), trained(tmp_path / "two", config, devices=2)
     assert [row.keys() for row in one.history] == [row.keys() for row in two.history]
     for row, other in zip(one.history, two.history, strict=True):
@@ -288,6 +292,37 @@ def test_tells_more_devices_than_a_batch_has_sequences(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(FwbioError, match="2 devices in a group of 3 processes"):
         trained(tmp_path, devices=2)
+
+
+def test_tells_what_ended_a_group_of_processes():
+    """A mistake before a kill, that before a stop, and that before what others raise for it."""
+    mistake, crash = (
+        FwbioError("a", where="b", mend="c"),
+        "Traceback\n  ...\nRuntimeError: closed\n",
+    )
+    for codes, heard, told in (
+        ([0, 0], [], None),
+        ([1, -signal.SIGKILL], [crash, mistake], "b: a; c"),
+        ([1, -signal.SIGKILL], [crash], "process 2 of 2 was ended by SIGKILL; if memory ran out"),
+        ([-signal.SIGSEGV, None], [], "process 1 of 2 was ended by SIGSEGV"),
+        ([1, None], [crash], r"one of 2 processes failed \(RuntimeError: closed\); mend that"),
+        ([3, None], [], r"failed \(exit codes \[3, None\]\)"),
+    ):
+        failure = learner._failure(codes, heard, where="training")
+        assert (failure is None) == (told is None)
+        if failure is not None:
+            with pytest.raises(FwbioError, match=told):
+                raise failure
+    for code in (learner.INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
+        assert isinstance(learner._failure([code, 1], [crash], where="training"), KeyboardInterrupt)
+
+
+def test_one_process_that_is_killed_ends_the_group(tmp_path, monkeypatch):
+    monkeypatch.setattr(learner, "_take_part", killed_or_waiting)
+    with pytest.raises(FwbioError, match="process 2 of 2 was ended by SIGKILL"):
+        trained(tmp_path, devices=2)
+    assert not multiprocessing.active_children()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_is_not_trained_twice(tmp_path, monkeypatch):
@@ -412,11 +447,36 @@ def test_refuses_models_that_the_task_does_not_fit(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_validation_may_differ_in_what_the_model_can_take(tmp_path):
+    tiny(validation_sizes={"length": 40, "vocabulary": 8}).fitted()
+    for changes, told in (
+        ({"validation_sizes": {"vocabulary": 18}}, "vocabulary = 18 in validation, 16 in training"),
+        (
+            {"task": "regression", "sizes": {"inputs": 3}, "validation_sizes": {"inputs": 2}},
+            "features = 3 in validation, 4 in training",
+        ),
+    ):
+        with pytest.raises(FwbioError, match=told):
+            trained(tmp_path, tiny(**changes))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_configs_are_plain_data_and_back():
     config = tiny(model=network(mixer=AttentionConfig(heads=2), head=(4,)), clip=0.5)
     assert SequenceTraining.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.task = "parity"
+
+
+def test_data_that_is_no_config_is_told():
+    data = tiny().to_dict()
+    for damaged, told in (
+        (data | {"bach": 3}, "no field called 'bach'; did you mean 'batch'"),
+        ({"task": "mqar"}, "SequenceTraining: model is missing"),
+        ({"model": data["model"]}, "SequenceTraining: task is missing"),
+    ):
+        with pytest.raises(FwbioError, match=told):
+            SequenceTraining.from_dict(damaged)
 
 
 # From the shell
@@ -465,6 +525,14 @@ def test_the_command_trains_once_and_tells_the_figures(tmp_path, monkeypatch):
     assert figures.endswith("after epoch 1 of 1")
     monkeypatch.setattr(training, "save", None)
     assert CliRunner().invoke(cli.main, words).stdout == first.stdout
+
+
+def test_the_folder_may_hold_other_figures(tmp_path):
+    (tmp_path / "figures").mkdir()
+    words = ["train", "parity", "--model", "irnn", "--steps", "1", "--epochs", "1", "--batch", "4"]
+    words += ["--size", "length=6", "--set", "validation=8", "--out", str(tmp_path)]
+    assert CliRunner().invoke(cli.main, words).exit_code == 0
+    assert (tmp_path / "figures").is_dir()
 
 
 @pytest.mark.parametrize(

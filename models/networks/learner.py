@@ -1,8 +1,12 @@
 """The training loop of a network on a sequence task, in this process or in several."""
 
 import os
+import signal
 import socket
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,10 @@ from fwbio.models.networks.training import SequenceTraining, save
 from fwbio.tasks import TASKS
 
 CHANCE = 3
+INTERRUPTED = 130  # exit status of a process that Ctrl-C or SIGTERM stopped
+SETTLING = 2.0  # seconds in which processes end that have lost one of their group
+ENDING = 30.0  # seconds in which they answer SIGTERM
+GOES_ON = "train again: it goes on from its last checkpoint"
 
 
 def learn(
@@ -143,16 +151,87 @@ def _start(config: SequenceTraining, path: Path, *, devices: int, **how: Any) ->
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    mistakes = context.SimpleQueue()
+    told = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    processes = torch.multiprocessing.spawn(
+        _take_part,
+        (devices, port, config.to_dict(), path, how, told),
+        nprocs=devices,
+        join=False,
+    ).processes
     try:
-        torch.multiprocessing.spawn(
-            _take_part, (devices, port, config.to_dict(), path, how, mistakes), nprocs=devices
-        )
-    except torch.multiprocessing.ProcessExitedException as error:
-        if not mistakes.empty():
-            raise mistakes.get() from None
-        raise KeyboardInterrupt from error
+        codes = _exit_codes(processes)
+    finally:
+        _end(processes)
+    heard = []
+    while not told.empty():
+        heard.append(told.get())
+    if (failure := _failure(codes, heard, where=f"training {config.name}")) is not None:
+        raise failure
+
+
+def _exit_codes(processes: Sequence[BaseProcess]) -> list[int | None]:
+    """The exit codes when all have ended, or soon after one has failed: None of those that run."""
+    running = list(processes)
+    while running:
+        failed = any(process.exitcode for process in processes)
+        if not wait([process.sentinel for process in running], SETTLING if failed else None):
+            break
+        running = [process for process in running if process.exitcode is None]
+    return [process.exitcode for process in processes]
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Stop those that still run."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(ENDING)
+        process.kill()
+        process.join()
+
+
+def _failure(
+    codes: Sequence[int | None], heard: Sequence[FwbioError | str], *, where: str
+) -> BaseException | None:
+    """What went wrong in a group: a mistake, a process that was killed, a stop, or a crash.
+
+    Args:
+        codes: exit codes; None of what still ran when another had failed.
+        heard: mistakes and tracebacks as they came; what a process raises for want of another
+            comes after it.
+        where: for the errors.
+    """
+    if not any(codes):
+        return None
+    for mistake in heard:
+        if isinstance(mistake, FwbioError):
+            return mistake
+    stops = {INTERRUPTED, -signal.SIGINT, -signal.SIGTERM}
+    for rank, code in enumerate(codes):
+        if code is not None and code < 0 and code not in stops:
+            return FwbioError(
+                f"process {rank + 1} of {len(codes)} was ended by {_signal(-code)}",
+                where=where,
+                mend=f"if memory ran out, free some or give fewer devices; then {GOES_ON}",
+            )
+    if stops & set(codes):
+        return KeyboardInterrupt()
+    crash = str(next(iter(heard), "")).strip()
+    last = crash.splitlines()[-1] if crash else f"exit codes {list(codes)}"
+    failure = FwbioError(
+        f"one of {len(codes)} processes failed ({last})",
+        where=where,
+        mend=f"mend that and {GOES_ON}",
+    )
+    failure.__cause__ = RuntimeError(crash) if crash else None
+    return failure
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _take_part(
@@ -162,7 +241,7 @@ def _take_part(
     config: dict[str, Any],
     path: Path,
     how: dict[str, Any],
-    mistakes: Any,
+    told: Any,
 ) -> None:
     """Be one of several processes that train together."""
     os.environ.update(
@@ -177,7 +256,12 @@ def _take_part(
     try:
         learn(SequenceTraining.from_dict(config), path, devices=devices, **how)
     except FwbioError as mistake:
-        mistakes.put(mistake)
+        told.put(mistake)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except Exception:
+        told.put(traceback.format_exc())
         raise SystemExit(1) from None
     finally:
         if torch.distributed.is_initialized():

@@ -145,16 +145,24 @@ class SequenceTraining:
         """The config of `to_dict`'s plain data.
 
         Raises:
-            FwbioError: a config of a network that is none.
-            TypeError: a field that there is not, or that is missing.
+            FwbioError: an unknown or missing field, or a value that the config refuses.
         """
+        known = {field.name: field for field in fields(cls)}
+        for name in data:
+            if name not in known:
+                raise unknown_name(name, known, kind="field", where="SequenceTraining")
+        for name in ("task", "model"):
+            if name not in data:
+                raise Checks("SequenceTraining").error(
+                    f"{name} is missing", "give it, for it has no default"
+                )
         return cls(**{**data, "model": config_from_dict(data["model"])})
 
     def fitted(self) -> "SequenceTraining":
         """The config whose model takes what the task shows and gives what it asks for.
 
         Raises:
-            FwbioError: a model that can't take what the task shows.
+            FwbioError: a model that can't take what the task shows, or validation that shows more.
         """
         shown = TASKS[self.task](0, trials=1, **self.split_sizes[0])
         kind = config_to_dict(self.model)["model"]
@@ -173,7 +181,19 @@ class SequenceTraining:
                 where=f"model {kind!r}",
                 mend=f"give {told['keys']} and {told['values']}, as the task does",
             )
+        self._check_validation()
         return replace(self, model=model)
+
+    def _check_validation(self) -> None:
+        """Refuse validation that shows or asks for what training does not."""
+        trained, validated = (shown_sizes(self.task, sizes) for sizes in self.split_sizes)
+        for name, size in trained.items():
+            if validated[name] > size or (name == "features" and validated[name] != size):
+                raise FwbioError(
+                    f"{name} = {validated[name]} in validation, {size} in training",
+                    where="SequenceTraining.validation_sizes",
+                    mend="leave out what changes it",
+                )
 
 
 def shown_sizes(task: str, sizes: Mapping[str, Any]) -> dict[str, int]:
@@ -352,8 +372,9 @@ def evaluate(model: nn.Module, episode: xr.Dataset, batch: int = 256) -> dict[st
         are no classes, accuracies are nan.
 
     Raises:
-        FwbioError: an episode that shows no sequences.
+        FwbioError: an episode that shows no sequences, or a batch of none.
     """
+    Checks("evaluate").whole("batch", batch)
     shown = sequences(episode)
     device = next((x.device for x in model.parameters()), torch.device("cpu"))
     trials, steps = shown.scored.shape
