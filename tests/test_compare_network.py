@@ -206,6 +206,18 @@ def test_sequences_are_of_the_test_split(tmp_path, seed):
     assert tree["episode"].attrs["config"]["split"] == "test"
 
 
+def test_a_text_that_is_gone_is_told(tmp_path, seed):
+    sizes = {"path": str(tmp_path / "gone"), "length": 8}
+    training = config(task="bytes", sizes=sizes, classes=256, vocabulary=256, layers=1)
+    path = untrained(tmp_path / "network.pt", training, seed)
+    result = run("compare", "--checkpoint", path, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and not (tmp_path / "out").exists()
+    assert result.stderr == (
+        f"fwbio: task bytes: there is no file or folder '{tmp_path / 'gone'}'; give path = a file"
+        " or a folder\n"
+    )
+
+
 def test_trained_programmers_are_compared_as_programmers(tmp_path):
     """A file of any name, without training anew, and with the programmer's own task and rule."""
     made = TrainingConfig(

@@ -84,6 +84,7 @@ def test_importing_the_package_is_quick():
         ("fwbio.models", HEAVY),
         ("fwbio.models.rate", HEAVY - {"brian2"}),
         ("fwbio.models.spiking", HEAVY - {"brian2"}),
+        ("fwbio.analyses.cli", HEAVY),
     ],
 )
 def test_a_part_loads_without_what_it_does_not_use(module, without):
