@@ -59,7 +59,7 @@ FULL = Sizes(
     smallest=Size(vocabulary=256, length=64, pairs=4, width=64, rules=("delta",)),
     apart=Size(vocabulary=256, length=128, pairs=16, width=32, rules=RULES),
     examples=10_000,
-    epochs=12,
+    epochs=10,
     test=1_000,
 )
 QUICK = Sizes(
