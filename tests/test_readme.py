@@ -45,7 +45,9 @@ def parsed(words):
     """The command that words of the shell name, and the settings that it is given."""
     command, context = cli.main, cli.main.make_context("fwbio", list(words))
     while isinstance(command, click.Group):
-        name, command, rest = command.resolve_command(context, context._protected_args + context.args)
+        name, command, rest = command.resolve_command(
+            context, context._protected_args + context.args
+        )
         context = command.make_context(name, rest, parent=context)
     return command.name, context.params
 
