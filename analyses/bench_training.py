@@ -73,7 +73,7 @@ class Row:
 
 
 ROWS: tuple[Row, ...] = tuple(
-    Row(rule=rule, width=width) for rule in ("delta", "gated_delta") for width in (128, 256)
+    Row(rule=rule, width=width) for rule in ("delta", "gated_delta") for width in (64, 128, 256)
 )
 NAMES = tuple(row.name for row in ROWS)
 
