@@ -296,6 +296,17 @@ def test_a_failing_disk_leaves_what_was_there(tmp_path, monkeypatch):
     assert_same(run(tmp_path), run(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize("at", [1, 3, 6])
+def test_checkpoints_keep_one_sum_of_an_epochs_losses(at, tmp_path):
+    of = plan(steps=8, epochs=1)
+    _, rows, _ = run(tmp_path / "every", plan(steps=8, epochs=1, log_every=1))
+    stopped(tmp_path, at, of)
+    kept = read_plain(tmp_path / "line.ckpt")["fwbio"]
+    assert (kept["summed"].shape, kept["counted"]) == ((), at)
+    expected = sum(row["training_loss"] for row in rows[:at])
+    assert_close(kept["summed"], expected, "float64")
+
+
 def test_checkpoints_are_plain_data(tmp_path):
     stopped(tmp_path, 6)
     kept = read_plain(tmp_path / "line.ckpt")

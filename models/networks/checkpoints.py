@@ -78,7 +78,7 @@ def resumable(unfinished: Path, name: str) -> Path | None:
             damage.append(error)
             continue
         extra = content.get("fwbio") if isinstance(content, dict) else None
-        if not isinstance(extra, dict) or extra.get("name") != name or "rows" not in extra:
+        if not isinstance(extra, dict) or extra.get("name") != name or "summed" not in extra:
             raise FwbioError(
                 "it holds no unfinished training of this config", where=str(path), mend=ANEW
             )

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as lightning
-import numpy as np
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.fabric.plugins.io import TorchCheckpointIO
@@ -87,7 +86,7 @@ class Learner(lightning.LightningModule, ABC):
         self.plan = plan
         self.rows: list[Row] = []
         self.best: dict[str, Tensor] | None = None
-        self.recent: list[Tensor] = []
+        self.summed, self.counted = torch.zeros((), dtype=torch.float64), 0
         self.logged = -math.inf
 
     @abstractmethod
@@ -139,8 +138,8 @@ class Learner(lightning.LightningModule, ABC):
         self.trainer.should_stop = has_stopped(self.rows, self.plan.patience)
 
     def note(self, loss: Tensor) -> None:
-        """Keep a step's loss, and now and then a row of them."""
-        self.recent.append(loss)
+        """Count a step's loss, and now and then add a row of their mean."""
+        self.summed, self.counted = self.summed + loss.double(), self.counted + 1
         step = self.global_step
         every = self.plan.log_every
         if every is not None and step % every == 0 and step % self.plan.steps:
@@ -161,29 +160,31 @@ class Learner(lightning.LightningModule, ABC):
             "name": self.plan.name,
             "best": self.best,
             "rows": self.rows,
-            "recent": list(self.recent),
+            "summed": self.summed,
+            "counted": self.counted,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
         kept = checkpoint["fwbio"]
-        self.best, self.rows, self.recent = kept["best"], kept["rows"], kept["recent"]
+        self.best, self.rows = kept["best"], kept["rows"]
+        self.summed, self.counted = kept["summed"], kept["counted"]
 
     def _add_row(self, metrics: Row) -> None:
         """A row of the mean loss since the row before, and of the validation if there was one."""
-        losses = torch.stack(self.recent)
+        summed = self.summed
         if self.trainer.world_size > 1:
-            losses = self.trainer.strategy.reduce(losses.to(self.device), reduce_op="mean")
+            summed = self.trainer.strategy.reduce(summed.to(self.device), reduce_op="mean")
         step = self.global_step
         self.rows.append(
             {
                 "epoch": math.ceil(step / self.plan.steps),
                 "step": step,
-                "training_loss": float(np.mean(losses.double().cpu().numpy())),
+                "training_loss": float(summed) / self.counted,
                 **metrics,
             }
         )
-        self.recent = []
+        self.summed, self.counted = torch.zeros((), dtype=torch.float64), 0
         now = time.monotonic()
         due = bool(metrics) or now - self.logged > LOG_SECONDS
         if self.plan.log is not None and due and self.trainer.is_global_zero:
