@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -18,29 +19,76 @@ from fwbio.tasks import PAIR_TASKS, SEQUENCE_TASKS, TASKS
 OF_PAIRS = ("pairs", "noise", "gap")
 PROGRAMMERS = Path("results/programmers")
 NETWORKS = Path("results/networks")
+PAIRS_UNLESS_GIVEN = "digits"
 STEPS = 250
 MODEL_OF_TASK = {"key_value": "key_value"}
+# as their modules have them, which take seconds to load; a test holds these to those
+MODELS = (
+    "memory",
+    "attention",
+    "hopfield",
+    "lstm",
+    "irnn",
+    "fast_weights_rnn",
+    "srwm",
+    "plastic",
+    "ttt_linear",
+    "ttt_mlp",
+    "key_value",
+)
+DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {
+        "width": 64,
+        "layers": 2,
+        "heads": 2,
+        "steps": STEPS,
+        "epochs": 10,
+        "batch": 32,
+        "learning_rate": 1e-3,
+        "precision": "float32",
+        "devices": 1,
+    }
+)
 
 
-@click.command("train")
-@click.argument("task", default="digits")
-@click.option("--rule", help="The rule to program or to learn with; delta, of sequences.")
-@click.option("--model", help="Of sequences: a mixer, or key_value; memory unless given.")
-@click.option("--width", type=int, help="Of sequences: channels of the model.")
-@click.option("--layers", type=int, help="Of sequences: layers of the model.")
-@click.option("--heads", type=int, help="Of sequences: heads of a layer.")
-@click.option("--steps", type=int, help=f"Of sequences: gradient steps an epoch, {STEPS}.")
-@click.option("--epochs", type=int, help="Of sequences: epochs at most.")
-@click.option("--batch", type=int, help="Of sequences: sequences a step.")
-@click.option("--learning-rate", type=float, help="Of sequences: peak step size.")
-@click.option("--precision", help="Of sequences: float32 or bfloat16.")
-@click.option("--devices", type=int, help="Of sequences: processes that share every batch.")
+def _of_sequences(name: str, what: str, kind: type | None = None) -> Callable:
+    """An option of sequences that shows its default; unset, it leaves that to the config."""
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        type=kind,
+        help=f"Of sequences: {what}.  [default: {DEFAULTS[name]}]",
+    )
+
+
+@click.command(
+    "train",
+    epilog=f"TASK shows pairs: {', '.join(PAIR_TASKS)}; or sequences: {', '.join(SEQUENCE_TASKS)}."
+    " `fwbio tasks` tells what each of them is.",
+)
+@click.argument("task", required=False)
+@click.option(
+    "--rule", help="The rule to program, which pairs need; or to learn with, delta of sequences."
+)
+@click.option(
+    "--model",
+    help=f"Of sequences: {', '.join(MODELS)}.  [default: memory; of key_value, key_value]",
+)
+@_of_sequences("width", "channels of the model", int)
+@_of_sequences("layers", "layers of the model", int)
+@_of_sequences("heads", "heads of a layer", int)
+@_of_sequences("steps", "gradient steps an epoch", int)
+@_of_sequences("epochs", "epochs at most", int)
+@_of_sequences("batch", "sequences a step", int)
+@_of_sequences("learning_rate", "peak step size", float)
+@_of_sequences("precision", "float32 or bfloat16")
+@_of_sequences("devices", "processes that share every batch", int)
 @options.assigned("--size", "sizes", "Of sequences: a size of the task; may be repeated.")
 @options.assigned(
     "--set",
     "settings",
     "Of sequences: another field of the training, the model or its mixer, as training.NAME,"
-    " model.NAME or mixer.NAME where they share the name; may be repeated.",
+    " model.NAME or mixer.NAME where they share the name; may be repeated. For rate and spiking"
+    " synapses, whose keys are rates, give --set feature=relu.",
 )
 @click.option("--pairs", type=int, help="Of pairs: how many to bind.")
 @click.option("--noise", type=float, help="Of pairs: noise on the cues.")
@@ -51,20 +99,29 @@ MODEL_OF_TASK = {"key_value": "key_value"}
     type=click.Path(path_type=Path),
     help=f"Folder to write to, {PROGRAMMERS} or {NETWORKS} unless given.",
 )
-def train_command(task: str, out: Path | None, **given: Any) -> None:
+def train_command(task: str | None, out: Path | None, **given: Any) -> None:
     """Train a slow net or a network.
 
     Of a TASK that shows pairs, a slow net that programs one rule; of one that shows sequences, a
-    network that predicts what is asked for. What OUT holds already is not trained again; training
-    that was stopped goes on.
+    network that predicts what is asked for. What OUT holds already is not trained again; the same
+    command goes on where it was stopped.
 
     \b
     Examples:
       fwbio train digits --rule delta --out results/programmers
       fwbio train mqar --rule delta --steps 300 --epochs 10
       fwbio train parity --rule delta --set negative_eigenvalues=true --size length=40
+      fwbio train mqar --rule delta --set feature=relu
       fwbio train mqar --model attention --set positions=learned --set max_length=64
     """
+    if task is None and given["rule"] is None:
+        raise FwbioError(
+            "there is no TASK",
+            where="train",
+            mend="give one of sequences, such as `fwbio train mqar`, or one of pairs and its"
+            " --rule, such as `fwbio train digits --rule delta`; `fwbio tasks` lists them",
+        )
+    task = task or PAIRS_UNLESS_GIVEN
     if task not in TASKS:
         raise unknown_name(task, TASKS, kind="task", where="task")
     given = {name: x for name, x in given.items() if x is not None and x != {}}
@@ -108,6 +165,29 @@ def _train_network(task: str, out: Path, given: dict[str, Any]) -> None:
     )
     click.echo(str(out / network.checkpoint))
     click.echo(f"{figures} after epoch {best['epoch']:g} of {len(epochs)}")
+    if told := signed_keys(network):
+        click.echo(told, err=True)
+
+
+def signed_keys(network: Any) -> str | None:
+    """That rates can't be a network's keys, which have both signs; None where they can.
+
+    Args:
+        network: a `TrainedNetwork` or a model, with fast weights or without.
+    """
+    from fwbio.models.networks.recording import refusal
+
+    try:
+        reasons = {substrate: refusal(network, substrate) for substrate in ("rate", "spiking")}
+    except FwbioError:  # without fast weights
+        return None
+    refusing = [substrate for substrate, why in reasons.items() if why and "both signs" in why]
+    if not refusing:
+        return None
+    return (
+        f"{' and '.join(refusing)} synapses can't run it: its keys have both signs;"
+        " --set feature=relu makes them rates"
+    )
 
 
 def training_of(task: str, given: Mapping[str, Any]) -> Any:
@@ -122,20 +202,25 @@ def training_of(task: str, given: Mapping[str, Any]) -> Any:
         FwbioError: an unknown mixer or field, or one that several have; a value out of range.
     """
     from fwbio.models.networks.mixers import MIXERS
-    from fwbio.models.networks.models import MODELS, config_from_dict
+    from fwbio.models.networks.models import MODELS as KINDS
+    from fwbio.models.networks.models import config_from_dict
     from fwbio.models.networks.training import SequenceTraining, shown_sizes
 
     given = dict(given)
     sizes = given.pop("sizes", {})
     mixer = given.pop("model", MODEL_OF_TASK.get(task, "memory"))
-    known = {**MIXERS, "key_value": MODELS["key_value"]}
+    known = {**MIXERS, "key_value": KINDS["key_value"]}
     if mixer not in known:
         raise unknown_name(mixer, known, kind="model", where="model")
     model = "key_value" if mixer == "key_value" else "sequence"
-    owners: dict[str, type[Any]] = {"training": SequenceTraining, "model": MODELS[model][0]}
+    owners: dict[str, type[Any]] = {"training": SequenceTraining, "model": KINDS[model][0]}
     if model == "sequence":
         owners["mixer"] = MIXERS[mixer][0]
     shown = shown_sizes(task, sizes)
+    if "rule" in given and not any(_has(kind, "rule") for kind in owners.values()):
+        raise FwbioError(
+            f"{mixer} has no rule", where="train --rule", mend="leave it out, or --model"
+        )
     owned = {
         owner: {f.name for f in fields(kind)} - {"task", "model", "mixer", "sizes", *shown}
         for owner, kind in owners.items()
@@ -154,13 +239,16 @@ def training_of(task: str, given: Mapping[str, Any]) -> Any:
     told = {"model": model} | parts["model"]
     if model == "sequence":
         told["mixer"] = {"mixer": mixer} | parts["mixer"]
-    has = {f.name for f in fields(MODELS[model][0])}
-    told |= {name: x for name, x in shown.items() if name in has}
+    told |= {name: x for name, x in shown.items() if _has(KINDS[model][0], name)}
     if "examples" not in parts["training"]:
         parts["training"].setdefault("steps", STEPS)
     return SequenceTraining(
         task=task, sizes=sizes, model=config_from_dict(told), **parts["training"]
     )
+
+
+def _has(kind: type[Any], name: str) -> bool:
+    return name in {f.name for f in fields(kind)}
 
 
 def _place(name: str, owned: Mapping[str, set[str]], mixer: str) -> tuple[str, str]:

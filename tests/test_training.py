@@ -1,6 +1,7 @@
 """Networks trained on sequence tasks: their losses, batches, files, and several processes."""
 
 import dataclasses
+import inspect
 import json
 import math
 import multiprocessing
@@ -17,13 +18,14 @@ from dying import killed_or_waiting
 from tolerances import assert_close
 
 from fwbio import FwbioError
-from fwbio.analyses import cli
+from fwbio.analyses import cli, train_command
 from fwbio.analyses.train_command import training_of
 from fwbio.models.networks import learner, training
 from fwbio.models.networks.attention import AttentionConfig
 from fwbio.models.networks.batches import STEPS_A_BLOCK, Stream, losses, right, sequences
 from fwbio.models.networks.hopfield import HopfieldConfig
 from fwbio.models.networks.key_value_model import KeyValueModelConfig
+from fwbio.models.networks.mixers import MIXERS
 from fwbio.models.networks.recurrent import IRNNConfig
 from fwbio.models.networks.sequence_model import SequenceModelConfig
 from fwbio.models.networks.training import (
@@ -511,8 +513,42 @@ def test_words_find_the_part_that_has_the_field():
             training_of("parity", {"settings": settings})
     with pytest.raises(FwbioError, match="rule is given twice"):
         training_of("parity", {"rule": "delta", "settings": {"rule": "gla"}})
-    with pytest.raises(FwbioError, match="model 'attention': there is no field called 'rule'"):
+    with pytest.raises(FwbioError, match="train --rule: attention has no rule; leave it out"):
         training_of("parity", {"rule": "delta", "model": "attention"})
+
+
+def test_help_tells_the_names_and_defaults_that_there_are():
+    assert (*MIXERS, "key_value") == train_command.MODELS
+    config = training_of("parity", {})
+    owners = (config, config.model, config.model.mixer)
+    for name, told in train_command.DEFAULTS.items():
+        if name == "devices":
+            assert inspect.signature(train).parameters[name].default == told
+        else:
+            assert next(getattr(x, name) for x in owners if name in vars(x)) == told
+    shown = " ".join(CliRunner().invoke(cli.main, ["train", "--help"]).stdout.split())
+    for word in (*TASKS, *train_command.MODELS, "--set feature=relu"):
+        assert word in shown
+    for told in train_command.DEFAULTS.values():
+        assert f"[default: {told}]" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["parity", "--rule", "delta"], "rate and spiking synapses can't run it: its keys have"),
+        (["parity", "--rule", "delta", "--set", "feature=relu"], ""),
+        (["parity", "--model", "irnn"], ""),
+    ],
+)
+def test_the_command_tells_keys_that_are_no_rates(words, told, tmp_path):
+    few = ["--steps", "1", "--epochs", "1", "--batch", "4", "--width", "4", "--set", "validation=4"]
+    words = ["train", *words, *few, "--size", "length=6", "--out", str(tmp_path)]
+    result = CliRunner().invoke(cli.main, words)
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stderr.splitlines() if "synapses" in line]
+    assert len(lines) == bool(told)
+    assert all(line.startswith(told) and "--set feature=relu" in line for line in lines)
 
 
 def test_the_command_trains_once_and_tells_the_figures(tmp_path, monkeypatch):
@@ -542,6 +578,7 @@ def test_the_folder_may_hold_other_figures(tmp_path):
         (["digits", "--rule", "delta", "--width", "3"], "fwbio: --width: the task 'digits' shows"),
         (["digits", "--rule", "delta", "--size", "a=1"], "fwbio: --size: the task 'digits' shows"),
         (["digits"], "fwbio: train: Missing option --rule"),
+        ([], "fwbio: train: there is no TASK; give one of sequences, such as `fwbio train mqar`"),
         (["parity", "--model", "lstmm"], "fwbio: model: there is no model called 'lstmm'"),
         (["parityy"], "fwbio: task: there is no task called 'parityy'; did you mean 'parity'?"),
         (["parity", "--devices", "99"], "fwbio: devices: 99 devices can't share a batch of 32"),
