@@ -22,12 +22,24 @@ from fwbio.analyses.options import several, values
 from fwbio.analyses.outputs import check_folder, check_writable, write
 from fwbio.analyses.reproduce_command import reproduce_command
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
-from fwbio.analyses.tables import print_protocols, print_rules, print_summary, terminal
+from fwbio.analyses.tables import (
+    listed_tasks,
+    print_protocols,
+    print_rules,
+    print_summary,
+    print_task,
+    print_tasks,
+    terminal,
+)
 from fwbio.analyses.train_command import train_command
+from fwbio.errors import unknown_name
 from fwbio.kernels import BACKENDS
-from fwbio.tasks import PAIR_TASKS
+from fwbio.tasks import PAIR_TASKS, TASKS
 
 MISTAKE, INTERRUPTED = 2, 130
+STAYS = "an earlier result, if any, is as it was"
+GOES_ON = "the same command, given again, goes on from its last checkpoint"
+KEEPING = ("train", "reproduce")  # commands that keep checkpoints
 
 
 class Interrupted(click.ClickException):
@@ -44,7 +56,8 @@ class OneLineGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted("interrupted: an earlier result, if any, is as it was") from None
+            kept = GOES_ON if ctx.invoked_subcommand in KEEPING else STAYS
+            raise Interrupted(f"interrupted: {kept}") from None
 
     def main(
         self,
@@ -131,6 +144,31 @@ def rules(as_json: bool) -> None:
         click.echo(json.dumps(table, indent=2, ensure_ascii=False))
         return
     print_rules(table)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")
+def tasks(name: str | None, as_json: bool) -> None:
+    """List the tasks, or the sizes of the one called NAME.
+
+    A task shows pairs, for slow nets that program a rule, or sequences, for networks. Sizes are
+    given as --size NAME=VALUE, those that are options of a command as those.
+
+    \b
+    Examples:
+      fwbio tasks
+      fwbio tasks mqar
+    """
+    if name is not None and name not in TASKS:
+        raise unknown_name(name, TASKS, kind="task", where="tasks")
+    table = listed_tasks([name] if name else TASKS)
+    if as_json:
+        click.echo(json.dumps(table[0] if name else table, indent=2, ensure_ascii=False))
+    elif name:
+        print_task(table[0])
+    else:
+        print_tasks(table)
 
 
 @main.command("compare")

@@ -8,8 +8,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from fwbio import RULES, __version__, analyses, record
+from fwbio import RULES, FwbioError, __version__, analyses, record
 from fwbio.analyses import cli, tables
+from fwbio.tasks import TASKS
 
 SMALL = ["--programmers", "designed", "--pairs", "3", "--trials", "2", "--rules", "delta"]
 QUICK = [*SMALL, "--substrates", "reference,kernel"]
@@ -107,7 +108,40 @@ def test_rules_are_listed_for_programs():
     assert len(oja["rate"]) > 10
 
 
-@pytest.mark.parametrize("words", [(), ("rules",), ("compare",), ("report",), ("train",)])
+def test_tasks_are_listed_for_people():
+    shown = run("tasks").stdout
+    for task in TASKS.values():
+        assert task.name in shown
+    assert max(map(len, shown.splitlines())) <= tables.PIPED_WIDTH
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_told_by_its_sizes(name):
+    told = json.loads(run("tasks", name, "--json").stdout)
+    assert told["kind"] == TASKS[name].kind
+    assert TASKS[name].configure(**{s["name"]: s["default"] for s in told["sizes"]})
+    shown = run("tasks", name).stdout
+    assert max(map(len, shown.splitlines())) <= tables.PIPED_WIDTH
+    for size in told["sizes"]:
+        assert f"\n{size['name']} " in shown
+        for choice in size.get("choices", ()):
+            TASKS[name].configure(**{size["name"]: choice})
+        if "least" in size:
+            TASKS[name].configure(**{size["name"]: size["least"]})
+            with pytest.raises(FwbioError, match="out of range"):
+                TASKS[name].configure(**{size["name"]: size["least"] - 1})
+
+
+def test_sizes_of_tasks_are_told_in_words():
+    shown = run("tasks", "associative_retrieval").stdout
+    assert "whole numbers from 1 to 26" in shown
+    listed = json.loads(run("tasks", "--json").stdout)
+    assert [row["name"] for row in listed] == list(TASKS)
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("rules",), ("tasks",), ("compare",), ("report",), ("train",)]
+)
 def test_help_has_an_example(words):
     result = run(*words, "--help")
     assert result.exit_code == 0
@@ -125,6 +159,7 @@ def test_version_and_no_command():
     ("words", "line"),
     [
         (["compar"], "command line: No such command 'compar'"),
+        (["tasks", "mqa"], "tasks: there is no task called 'mqa'; did you mean 'mqar'?"),
         (["compare", "--rulez", "x"], "compare: No such option '--rulez'"),
         (["compare", "extra", "--out", "o"], "compare: Got unexpected extra argument (extra)"),
         (["compare", "--pairs", "x", "--out", "o"], "compare --pairs: 'x' is not a valid integer"),
@@ -148,7 +183,7 @@ def test_version_and_no_command():
 )
 def test_mistakes_are_one_line(words, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    complete = "--out" in words or words in (["compar"], ["compare", "--rulez", "x"])
+    complete = "--out" in words or words[0] in ("compar", "tasks") or "--rulez" in words
     out = [] if complete else ["--out", "o"]
     assert told(run(*words, *out)).startswith(f"fwbio: {line}")
     assert list(tmp_path.iterdir()) == []
@@ -194,6 +229,20 @@ def test_interruption_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "compare", interrupt)
     assert told(run("compare", "--out", tmp_path / "o"), 130).startswith("fwbio: interrupted: ")
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("words", [("train", "digits", "--rule", "delta"), ("reproduce", "icl")])
+def test_interrupted_training_says_that_it_goes_on(words, monkeypatch, tmp_path):
+    from fwbio.analyses import reproduce
+    from fwbio.models import train
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", interrupt)
+    monkeypatch.setattr(reproduce, "reproduce", interrupt)
+    line = told(run(*words, "--out", tmp_path / "o"), 130)
+    assert "the same command, given again, goes on from its last checkpoint" in line
 
 
 def test_train_names_its_checkpoint(monkeypatch, tmp_path):
