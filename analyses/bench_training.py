@@ -1,13 +1,16 @@
 """The benchmark of training: a model's tokens a second, beside the same with a peer's memory.
 
 Every contender is one `SequenceModel` with the same initial weights, batch, loss and optimiser, but
-for the function that runs its memories. They take their steps in turns, so that a busy minute hits
+for the functions that run its memories: a peer's rule, after torch's own convolution as the peers'
+layers call it on a CPU. A second model of each peer borrows this package's convolution, so that the
+memory alone differs. They take their steps in turns, so that a busy minute hits
 all of them, and a speed is shown only of what is right: the loss and all gradients of the first
 step are compared with those of the same model in float64, step by step.
 """
 
 import copy
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -88,12 +91,17 @@ class Contender:
         source: where its code is.
         run: from a layer's number, its memory and the streams to the read-outs [B, T, H, V],
             scaled by K^-0.5 as peers scale them.
+        plain_convolution: whether its model convolves as the peers' layers do on a CPU, by torch's
+            Conv1d over channels first.
+        borrows: whether it is a peer's memory in a model that is otherwise this package's.
     """
 
     name: str
     package: str | None
     source: str
     run: Runner
+    plain_convolution: bool = False
+    borrows: bool = False
 
     def missing(self) -> str | None:
         """Why it is not there, or None where it is."""
@@ -232,12 +240,39 @@ def ours(row: Row) -> Contender:
 
 
 def peers(row: Row) -> list[Contender]:
-    """What else runs a row's rule on a CPU, as a model's memory."""
+    """What else runs a row's rule on a CPU: in a model of its own kind, and in this package's."""
     found = [peer for peer in PEERS if (peer.rule, peer.device) == (row.rule, "cpu")]
     return [
-        Contender(name=peer.name, package=peer.package, source=peer.source, run=_adapted(peer))
+        Contender(
+            name=f"{peer.name}, our convolution" if borrows else peer.name,
+            package=peer.package,
+            source=peer.source,
+            run=_adapted(peer),
+            plain_convolution=not borrows,
+            borrows=borrows,
+        )
         for peer in found
+        for borrows in (False, True)
     ]
+
+
+def _prepared(model: "SequenceModel", one: Contender) -> "SequenceModel":
+    """The contender's own copy of the model."""
+    model = copy.deepcopy(model)
+    if one.plain_convolution:
+        for _, memory in model.memories():
+            if memory.convolution is not None:
+                memory.convolution.forward = functools.partial(_convolved, memory.convolution)
+    return model
+
+
+def _convolved(convolution: Any, x: "Tensor") -> "Tensor":
+    """The causal convolution over channels first: padded on both sides, and cut."""
+    from torch.nn.functional import conv1d
+
+    weight = convolution.depthwise.weight
+    moved = conv1d(x.transpose(1, 2), weight, padding=convolution.past, groups=weight.shape[0])
+    return moved[..., : x.shape[1]].transpose(1, 2)
 
 
 def _adapted(peer: Implementation) -> Runner:
@@ -365,7 +400,7 @@ def _attempt(
     figures = (
         *("error", "error_of", "loss", "step_s", "step_s_q1", "step_s_q3", "step_s_min"),
         *("tokens_per_s", "memory_s", "memory_share", "best_peer", "ratio", "ratio_of_minima"),
-        *("ratio_bound", "target"),
+        *("ratio_bound", "ratio_borrowing", "target"),
     )
     entry: Entry = {
         "row": row.name,
@@ -373,6 +408,7 @@ def _attempt(
         "threads": threads,
         "implementation": one.name,
         "ours": one.package is None,
+        "borrows": one.borrows,
         "source": one.source,
         "status": "not measured",
         "reason": None,
@@ -382,7 +418,7 @@ def _attempt(
         return entry | {"status": "not installed", "reason": reason}, None
     model, tokens, targets = problem
     try:
-        found = _gradients(model, tokens, targets, one.run)
+        found = _gradients(_prepared(model, one), tokens, targets, one.run)
         deviations = errors(found, expected)
         worst = max(deviations, key=lambda name: deviations[name])
         error = deviations[worst]
@@ -390,7 +426,7 @@ def _attempt(
             told = f"error {error:.0e}" if math.isfinite(error) else "not finite or misshapen"
             known = {"error": error if math.isfinite(error) else None, "error_of": worst}
             return entry | known | {"status": "wrong", "reason": f"wrong: {told}"}, None
-        trainer = _Trainer(copy.deepcopy(model), tokens, targets, one.run)
+        trainer = _Trainer(_prepared(model, one), tokens, targets, one.run)
     except Exception as failure:  # that it fails is a finding, and no reason to lose the others
         words = " ".join(str(failure).split())
         return entry | {"reason": f"fails: {type(failure).__name__}: {words[:160]}"}, None
@@ -423,13 +459,15 @@ def compare(entries: Sequence[Entry]) -> None:
     """Name the fastest right peer, and how many times faster this package trains.
 
     `ratio` is of medians, `ratio_of_minima` of the fastest turns, and `ratio_bound` what `ratio`
-    would be if this package's memories took no time: the rest of the model is the same in all.
+    would be if this package's memories took no time. `ratio_borrowing` is the ratio to the fastest
+    model that borrows all but its memory from this package.
 
     Args:
         entries: of one row and number of threads; changed in place.
     """
     right = [entry for entry in entries if entry["status"] == "measured"]
-    rivals = [entry for entry in right if not entry["ours"]]
+    rivals = [entry for entry in right if not entry["ours"] and not entry["borrows"]]
+    borrowing = [float(entry["step_s"]) for entry in right if entry["borrows"]]
     if not rivals:
         return
     best = min(rivals, key=lambda rival: float(rival["step_s"]))
@@ -440,5 +478,6 @@ def compare(entries: Sequence[Entry]) -> None:
             "ratio": best["step_s"] / entry["step_s"],
             "ratio_of_minima": best["step_s_min"] / entry["step_s_min"],
             "ratio_bound": best["step_s"] / rest if rest > 0 else None,
+            "ratio_borrowing": min(borrowing) / entry["step_s"] if borrowing else None,
             "target": TARGET,
         }

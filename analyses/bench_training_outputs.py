@@ -91,11 +91,12 @@ def table(found: Mapping[str, Any]) -> Any:
 
     shown = Table(
         title="Training: median of turns ± half their interquartile range; a ratio above 1 is"
-        " faster than the best peer, its bound what it would be if these memories took no time",
+        " faster than the best peer, its bound what it would be if these memories took no time, the"
+        " last ratio that to a peer's memory in this package's model",
         title_justify="left",
     )
     shown.add_column("memories by", overflow="fold")
-    for name in ("tokens/s", "step ms", "memory %", "ratio", "minima", "bound", "error"):
+    for name in ("tokens/s", "step ms", "memory %", "ratio", "minima", "bound", "memory", "error"):
         shown.add_column(name, justify="right", no_wrap=True)
     where = None
     for entry in found["results"]:
@@ -105,7 +106,7 @@ def table(found: Mapping[str, Any]) -> Any:
         if entry["status"] != "measured":
             shown.add_row(f"{entry['implementation']}: {entry['reason']}")
             continue
-        ratios = (entry[x] for x in ("ratio", "ratio_of_minima", "ratio_bound"))
+        ratios = (entry[x] for x in ("ratio", "ratio_of_minima", "ratio_bound", "ratio_borrowing"))
         shown.add_row(
             entry["implementation"],
             f"{entry['tokens_per_s']:,.0f}",

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from tolerances import assert_close
 
 from fwbio import FwbioError
 from fwbio.analyses import bench, bench_training
@@ -16,13 +17,14 @@ from fwbio.analyses.cli import main
 SMALL = Row(rule="gated_delta", width=16, head=8, batch=1, length=64, layers=1)
 
 
-def contender(change=lambda y: y):
+def contender(change=lambda y: y, **settings):
     scanned = bench_training.ours(SMALL).run
     return Contender(
         name="rival",
         package="torch",
         source="here",
         run=lambda layer, memory, streams: change(scanned(layer, memory, streams)),
+        **settings,
     )
 
 
@@ -74,12 +76,14 @@ def test_ratios_are_to_the_fastest_right_peer():
     row = Row(rule="delta", width=128, batch=2, length=50)
     entries = [
         {"implementation": name, "ours": name == "mine", "status": status, "ratio": None}
+        | {"borrows": name == "borrower"}
         | times(steps, memories, row)
         for name, status, steps, memories in (
             ("mine", "measured", [2.0, 4.0, 3.0], [1.0, 1.0, 9.0]),
             ("slow", "measured", [7.0, 8.0, 9.0], [2.0, 2.0, 2.0]),
             ("fast", "measured", [6.0, 5.0, 6.0], [4.0, 4.0, 4.0]),
             ("wrong", "wrong", [0.1, 0.1, 0.1], [0.1, 0.1, 0.1]),
+            ("borrower", "measured", [4.5, 4.5, 4.5], [2.0, 2.0, 2.0]),
         )
     ]
     compare(entries)
@@ -89,7 +93,17 @@ def test_ratios_are_to_the_fastest_right_peer():
     assert mine["memory_share"] == pytest.approx(1 / 3)
     assert (mine["best_peer"], mine["ratio"], mine["ratio_of_minima"]) == ("fast", 2.0, 2.5)
     assert mine["ratio_bound"] == pytest.approx(3.0)  # 6 s beside the 2 s of all but memories
+    assert mine["ratio_borrowing"] == pytest.approx(1.5)
     assert slow["ratio"] is None
+
+
+def test_a_model_of_plain_convolutions_is_the_same_model():
+    model, tokens, _ = bench_training._problem(SMALL, 3)
+    plain = contender(lambda y: y, plain_convolution=True)
+    prepared = bench_training._prepared(model, plain)
+    assert prepared.memories()[0][1].convolution.forward.func is bench_training._convolved
+    with torch.no_grad():
+        assert_close(prepared(tokens).numpy(), model(tokens).numpy(), "float32")
 
 
 @pytest.mark.parametrize("row", bench_training.ROWS, ids=lambda row: row.name)
@@ -118,7 +132,8 @@ def test_a_quick_run_without_peers_writes_json_table_and_figure(tmp_path, monkey
     names = ("training.json", "training.csv", "training.png")
     assert {path.name for path in tmp_path.iterdir()} == set(names)
     found = json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))
-    mine, peer = found["results"]
+    mine, peer, borrower = found["results"]
+    assert (peer["borrows"], borrower["borrows"]) == (False, True)
     assert (mine["ours"], mine["status"]) == (True, "measured")
     assert mine["tokens_per_s"] == pytest.approx(2 * 64 / mine["step_s"])
     assert (peer["status"], peer["step_s"]) == ("not installed", None)
