@@ -12,7 +12,7 @@ from fwbio.models.networks.attention import AttentionConfig
 from fwbio.models.networks.key_value_model import KeyValueModel, KeyValueModelConfig
 from fwbio.models.networks.memory import FastWeightMemoryConfig
 from fwbio.models.networks.sequence_model import SequenceModel, SequenceModelConfig
-from fwbio.models.networks.training import evaluate
+from fwbio.models.networks.training import SequenceTraining, TrainedNetwork, evaluate
 from fwbio.tasks import TASKS
 
 rules = pytest.mark.parametrize("rule", RULES)
@@ -217,6 +217,51 @@ def test_losses_and_accuracies_are_those_of_evaluation(episode, seed):
     assert (counted == episode.scored).all()
     shares = found.answers.correct.mean("trial").values
     np.testing.assert_allclose(shares, expected["step_accuracy"])
+
+
+def test_a_trained_network_is_evaluated_as_its_model(episode, seed):
+    model = made(seed)
+    config = SequenceTraining(task="mqar", model=model.config, steps=1)
+    network = TrainedNetwork(model=model, config=config, history=(), checkpoint="mqar.pt")
+    found, expected = evaluate(network, episode), evaluate(model, episode)
+    assert (found["loss"], found["accuracy"]) == (expected["loss"], expected["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("task", "sizes", "told"),
+    [
+        ("parity", {}, r"vocabulary = 2 in place of 8, classes = 2 in place of 8"),
+        ("copying", {"symbols": 6}, r"classes = 6 in place of 8"),
+        ("modular_sum", {"modulus": 8}, None),
+        ("mqar", {"vocabulary": 4, "pairs": 1}, r"vocabulary = 4 in place of 8"),
+        ("mqar", {"vocabulary": 8, "length": 16, "pairs": 3}, None),
+        ("regression", {"inputs": 2}, r"vocabulary = 0 in place of 8, features = 3 in place of 0"),
+        ("key_value", {"keys": 8}, r"it has contents;"),
+    ],
+)
+def test_episodes_of_other_tokens_or_classes_are_refused(task, sizes, told, seed):
+    model, shown = made(seed), TASKS[task](seed=1, trials=2, **sizes)
+    for call in (evaluate, recording.record, recording.program):
+        if told is None:
+            call(model, shown)
+            continue
+        with pytest.raises(FwbioError, match=f"episode of '{task}' does not fit .*{told}"):
+            call(model, shown)
+
+
+@pytest.mark.parametrize(
+    ("shown", "told"),
+    [
+        (("key_value", {"keys": 3}), "keys = 3 in place of 4, values = 3 in place of 4"),
+        (("parity", {}), "no contents, keys = 2 in place of 4"),
+    ],
+)
+def test_key_value_models_are_shown_their_keys_and_values(shown, told):
+    model = KeyValueModel(KeyValueModelConfig(keys=4, values=4, d_key=3))
+    task, sizes = shown
+    for call in (evaluate, recording.record):
+        with pytest.raises(FwbioError, match=told):
+            call(model, TASKS[task](seed=1, trials=2, **sizes))
 
 
 def test_regression_has_a_loss_and_no_accuracy(seed):

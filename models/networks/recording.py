@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import Tensor
 
 from fwbio import kernels, reference
 from fwbio.errors import FwbioError, unknown_name
@@ -24,7 +24,7 @@ from fwbio.models.networks.key_value_model import KeyValueModel
 from fwbio.models.networks.models import config_to_dict
 from fwbio.models.networks.seeds import seed_of
 from fwbio.models.networks.sequence_model import SequenceModel
-from fwbio.models.networks.training import TrainedNetwork
+from fwbio.models.networks.training import Network, TrainedNetwork, model_of, require_fitting
 from fwbio.program import make, stream_dims
 from fwbio.record import Keep
 from fwbio.rule import Rule
@@ -34,7 +34,6 @@ LAYER = "layer_"
 _NAMES = {"q": "query", "k": "key", "v": "value"}
 _SYNAPSES = 8  # what `seed_of` draws seeds for, apart from training's own purposes
 
-Network = TrainedNetwork | nn.Module
 _Streams = dict[str, Any]  # the keyword arguments of `scan`, tensors all
 # from a layer's number, its rule and its streams to read-outs [B, T, H, V]
 _Run = Callable[[int, Rule, _Streams], Tensor]
@@ -72,7 +71,7 @@ def layers(network: Network) -> dict[int, Rule]:
     Raises:
         FwbioError: there are none, or it is no network of `fwbio.models.networks`.
     """
-    model = _model(network)
+    model = model_of(network)
     if isinstance(model, KeyValueModel):
         return {0: model.rule}
     if not isinstance(model, SequenceModel):
@@ -272,10 +271,6 @@ def stacked(parts: Mapping[int, xr.Dataset]) -> xr.Dataset | xr.DataTree:
     return together
 
 
-def _model(network: Network) -> nn.Module:
-    return network.model if isinstance(network, TrainedNetwork) else network
-
-
 def _asked(network: Network, numbers: tuple[int, ...] | None) -> dict[int, Rule]:
     known = layers(network)
     if numbers is None:
@@ -291,7 +286,7 @@ def _asked(network: Network, numbers: tuple[int, ...] | None) -> dict[int, Rule]
 
 
 def _feature(network: Network) -> str:
-    model = _model(network)
+    model = model_of(network)
     config: Any = model.config
     return str((config if isinstance(model, KeyValueModel) else config.mixer).feature)
 
@@ -305,7 +300,7 @@ def _mend(network: Network) -> str:
 
 def _precision(network: Network, dtype: str | None) -> str:
     """The dtype that a network is to compute in, by name."""
-    own = next(_model(network).parameters()).dtype
+    own = next(model_of(network).parameters()).dtype
     name = str(own).removeprefix("torch.") if dtype is None else dtype
     if name in DTYPES:
         return name
@@ -317,15 +312,9 @@ def _precision(network: Network, dtype: str | None) -> str:
 def _outputs(network: Network, episode: xr.Dataset, run: _Run, dtype: str | None) -> Tensor:
     """The network's outputs [B, T, O], in a dtype, its memories' read-outs those of `run`."""
     kind = getattr(torch, _precision(network, dtype))
-    model = copy.deepcopy(_model(network)).to("cpu", kind).eval()
+    model = copy.deepcopy(model_of(network)).to("cpu", kind).eval()
     inputs = [x.to(kind) if x.is_floating_point() else x for x in sequences(episode).inputs]
-    wanted = 2 if isinstance(model, KeyValueModel) else 1
-    if len(inputs) != wanted:
-        raise FwbioError(
-            f"an episode of {episode.attrs.get('task')!r} does not fit the network",
-            where="episode",
-            mend="show it one of the task that it was trained on",
-        )
+    require_fitting(model, episode)
 
     def of_memory(number: int, memory: Any, streams: _Streams) -> Tensor:
         return run(number, memory.rule, streams)
@@ -347,7 +336,7 @@ def _program(
         _NAMES.get(name, name): _labelled(x, dims[_NAMES.get(name, name)], writes)
         for name, x in streams.items()
     }
-    if isinstance(_model(network), KeyValueModel):
+    if isinstance(model_of(network), KeyValueModel):
         # its read-outs are its answers; other layers' go on at every step
         given["scored"] = xr.DataArray(episode.scored.values, dims=("trial", "step"))
     made = make(rule, **given, programmer="network", **_origin(network))

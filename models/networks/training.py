@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from fwbio.tasks import SEQUENCE_TASKS, TASKS
 
 FORMAT = "fwbio trained network 1"
 CORPUS_DIGITS = 10
+SHOWN = ("vocabulary", "features", "classes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +208,7 @@ def shown_sizes(task: str, sizes: Mapping[str, Any]) -> dict[str, int]:
         FwbioError: a size that the task lacks, or one out of its range.
     """
     attrs = TASKS[task](0, trials=1, **_plain_sizes(task, "sizes", sizes)).attrs
-    told = {name: int(attrs[name]) for name in ("vocabulary", "features", "classes")}
+    told = {name: int(attrs[name]) for name in SHOWN}
     return told | {"keys": told["vocabulary"], "values": told["classes"]}
 
 
@@ -242,6 +243,41 @@ class TrainedNetwork:
     config: SequenceTraining
     history: tuple[Mapping[str, float], ...]
     checkpoint: str
+
+
+Network = TrainedNetwork | nn.Module
+
+
+def model_of(network: Network) -> nn.Module:
+    """The model of a trained network, or the model itself."""
+    return network.model if isinstance(network, TrainedNetwork) else network
+
+
+def require_fitting(model: nn.Module, episode: xr.Dataset) -> None:
+    """Refuse an episode with other tokens, features or classes than a model was made for.
+
+    Sequences of another task may have the right shape all the same; its other sizes may differ.
+    """
+    config: Any = getattr(model, "config", None)
+    if not is_dataclass(config):
+        return
+    own = {f.name: getattr(config, f.name) for f in fields(config)}
+    paired = "keys" in own
+    names = {"vocabulary": "keys", "classes": "values"} if paired else {}
+    other = [
+        f"{names.get(name, name)} = {episode.attrs[name]} in place of {own[names.get(name, name)]}"
+        for name in (("vocabulary", "classes") if paired else SHOWN)
+        if name in episode.attrs and episode.attrs[name] != own[names.get(name, name)]
+    ]
+    if paired != ("contents" in episode):
+        other.insert(0, "no contents" if paired else "contents")
+    if other:
+        raise FwbioError(
+            f"an episode of {episode.attrs.get('task')!r} does not fit the network: it has "
+            f"{', '.join(other)}",
+            where="episode",
+            mend="show it one of the task that it was trained on",
+        )
 
 
 def checkpoint_path(config: SequenceTraining, folder: str | Path) -> Path:
@@ -358,12 +394,12 @@ def load(path: str | Path) -> TrainedNetwork:
     return TrainedNetwork(model=model, config=config, history=history, checkpoint=path.name)
 
 
-def evaluate(model: nn.Module, episode: xr.Dataset, batch: int = 256) -> dict[str, Any]:
-    """How well a model does on an episode.
+def evaluate(network: Network, episode: xr.Dataset, batch: int = 256) -> dict[str, Any]:
+    """How well a network does on an episode.
 
     Args:
-        model: as `fwbio.models.networks.models.build` makes it.
-        episode: of a sequence task.
+        network: a trained one, or a model as `fwbio.models.networks.models.build` makes it.
+        episode: of a sequence task, with the network's vocabulary, features and classes.
         batch: sequences at once.
 
     Returns:
@@ -372,10 +408,12 @@ def evaluate(model: nn.Module, episode: xr.Dataset, batch: int = 256) -> dict[st
         are no classes, accuracies are nan.
 
     Raises:
-        FwbioError: an episode that shows no sequences, or a batch of none.
+        FwbioError: an episode that shows no sequences or does not fit the network, or a batch of
+            none.
     """
     Checks("evaluate").whole("batch", batch)
-    shown = sequences(episode)
+    model, shown = model_of(network), sequences(episode)
+    require_fitting(model, episode)
     device = next((x.device for x in model.parameters()), torch.device("cpu"))
     trials, steps = shown.scored.shape
     correct, count, loss = np.zeros(steps), np.zeros(steps), 0.0
