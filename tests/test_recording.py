@@ -213,6 +213,8 @@ def test_losses_and_accuracies_are_those_of_evaluation(episode, seed):
     found, expected = recording.execute(model, episode, "kernel"), evaluate(model, episode)
     assert found.loss == pytest.approx(expected["loss"])
     assert found.accuracy == pytest.approx(expected["accuracy"])
+    assert found.answers.output.dims == ("trial", "step", "channel")
+    assert set(found.answers.data_vars) == {"loss", "correct", "output"}
     counted = found.answers.loss.notnull()
     assert (counted == episode.scored).all()
     shares = found.answers.correct.mean("trial").values

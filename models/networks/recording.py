@@ -45,7 +45,7 @@ class Execution:
 
     Args:
         substrate: what ran them.
-        answers: `output` (trial, step, output), the network's, and of each scored step (nan
+        answers: `output` (trial, step, channel), the network's, and of each scored step (nan
             elsewhere) `loss` and, of targets that are classes, `correct`, 0 or 1, (trial, step).
         records: each layer's number and the record of its program, dims (head, trial, ..).
     """
@@ -139,7 +139,8 @@ def record(
 
     Returns:
         A record of dims (layer, head, trial, ..) where all layers have one rule and equal sizes,
-        else a tree with a record at `/layer_<number>`.
+        else a tree with a record at `/layer_<number>`. Its weights lie along `snapshot`, whose
+        coordinate is the step after which they were kept.
 
     Raises:
         FwbioError: as `program` raises.
@@ -376,7 +377,7 @@ def _answers(outputs: Tensor, episode: xr.Dataset) -> xr.Dataset:
         spread = np.full(shown.scored.numel(), np.nan)
         spread[batch.where.numpy()] = x.double().numpy()
         values[name] = (("trial", "step"), spread.reshape(shown.scored.shape))
-    values["output"] = (("trial", "step", "output"), outputs.double().numpy())
+    values["output"] = (("trial", "step", "channel"), outputs.double().numpy())
     answers = xr.Dataset(values)
     meanings = {
         "loss": "loss of a scored step",
