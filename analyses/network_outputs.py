@@ -98,6 +98,7 @@ def task(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
     )
     ran = [name for name in COLOURS if name in table.index]
     errors = table.get(f"task_{metric}_se", pd.Series(np.nan, table.index))
+    itself = "the network itself"
     for place, name in enumerate(ran):
         ax.errorbar(
             place,
@@ -108,7 +109,15 @@ def task(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
             capsize=3,
         )
         own = table[f"network_{metric}"][name]
-        ax.hlines(own, place - 0.3, place + 0.3, color=FAINT, linestyle="--", linewidth=1.2)
+        ax.hlines(
+            own,
+            place - 0.3,
+            place + 0.3,
+            color=FAINT,
+            linestyle="--",
+            linewidth=1.2,
+            label=None if place else itself,
+        )
     ax.set_xticks(
         range(len(ran)), [f"{s}\n{plural(int(table.trials[s]), 'trial')}" for s in ran], fontsize=8
     )
@@ -117,6 +126,8 @@ def task(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
         ax.set_ylim(-0.03, 1.03)
     ax.set_ylabel(f"{metric} (scored steps)")
     ax.spines[["top", "right"]].set_visible(False)
+    if ran:  # above the axes, where it hides nothing
+        ax.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
     return ax
 
 
@@ -155,8 +166,13 @@ def print_network(tree: xr.DataTree, written: list[Path]) -> None:
     frame = network_summary(tree)
     metric = "accuracy" if (frame.metric == "task_accuracy").any() else "loss"
     change = "accuracy_lost" if metric == "accuracy" else "loss_added"
-    whole = {f"task_{metric}": metric, f"task_{metric}_se": "± se", change: change.split("_")[1]}
-    shown = Table()
+    whole = {
+        f"task_{metric}": metric,
+        f"task_{metric}_se": "± se",
+        f"network_{metric}": f"network's own {metric}",
+        change: change.replace("_", " "),
+    }
+    shown = Table(box=None, padding=(0, 2, 0, 0))
     shown.add_column("substrate", no_wrap=True)
     for column in ("trials", *whole.values(), "layer", *SHOWN.values()):
         shown.add_column(column, justify="right")

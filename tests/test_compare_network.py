@@ -13,6 +13,7 @@ from tolerances import assert_close
 from fwbio import FwbioError, record, reference
 from fwbio.analyses import cli
 from fwbio.analyses.compare_network import COLUMNS, METRICS, compare_network, network_summary
+from fwbio.analyses.network_outputs import draw_network
 from fwbio.models.networks.attention import AttentionConfig
 from fwbio.models.networks.memory import FastWeightMemoryConfig
 from fwbio.models.networks.models import build
@@ -82,8 +83,15 @@ def test_the_command_writes_records_a_table_and_a_figure(printed):
     frame = pd.read_csv(folder / "summary.csv")
     assert tuple(frame.columns) == COLUMNS
     assert set(frame.metric) <= METRICS.keys()
-    for word in (*EXACT, "accuracy", "lost", "read-out r", "weight cosine", "network.png"):
+    heads = "accuracy", "network's", "own", "lost", "read-out", "weight", "cosine"
+    for word in (*EXACT, *heads, "network.png"):
         assert word in shown
+
+
+def test_the_figure_names_the_networks_own_line(printed):
+    figure = draw_network(record.load(printed[0] / "comparison.nc")).figure
+    (label,) = figure.axes[0].get_legend().get_texts()
+    assert label.get_text() == "the network itself"
 
 
 def test_the_tree_holds_what_was_shown_and_run(printed, checkpoint):
