@@ -153,6 +153,7 @@ def learning_curves(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
         xlabel="training sequences",
         ylabel="validation error (%); dashed: published",
         dashed=dashed | {"most frequent digit": GUESS},
+        above=True,
     )
 
 

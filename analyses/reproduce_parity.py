@@ -140,6 +140,7 @@ def by_position(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
         xlabel="position (bits)",
         ylabel="accuracy",
         dashed={"chance": CHANCE},
+        above=True,
     )
 
 

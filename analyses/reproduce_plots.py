@@ -20,6 +20,7 @@ def bands(
     dashed: Mapping[str, float] | None = None,
     squares: Mapping[str, Mapping[float, float]] | None = None,
     points: bool = False,
+    above: bool = False,
 ) -> Axes:
     """A line of the mean over seeds and a band from the lowest seed to the highest, each series.
 
@@ -32,6 +33,7 @@ def bands(
         dashed: the published level of a series, or of another name, as a dashed line.
         squares: published points of a series, y by x, as squares.
         points: whether to mark the points.
+        above: whether the legend stands above the axes, where curves leave it no room.
     """
     colours = dict(zip(y, _colours(len(y)), strict=True))
     for name, values in y.items():
@@ -59,7 +61,7 @@ def bands(
         label = None if name in y else name
         colour = colours.get(name, FAINT)
         ax.axhline(level, color=colour, linestyle="--", linewidth=1, label=label)
-    return _finished(ax, xlabel, ylabel)
+    return _finished(ax, xlabel, ylabel, above=above)
 
 
 def strip(
@@ -123,10 +125,11 @@ def _colours(count: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
-def _finished(ax: Axes, xlabel: str, ylabel: str) -> Axes:
+def _finished(ax: Axes, xlabel: str, ylabel: str, *, above: bool = False) -> Axes:
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     if ax.get_legend_handles_labels()[1]:
-        ax.legend(fontsize=8, framealpha=0.8, edgecolor="none")
+        placed = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3} if above else {}
+        ax.legend(fontsize=8, framealpha=0.8, edgecolor="none", **placed)
     ax.spines[["top", "right"]].set_visible(False)
     return ax

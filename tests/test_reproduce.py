@@ -410,6 +410,13 @@ def test_bands_are_the_mean_and_the_range_over_seeds(ax):
     assert {(10.0, 1.0), (10.0, 3.0), (20.0, 2.0), (20.0, 6.0)} <= set(map(tuple, ends))
 
 
+def test_a_legend_above_covers_no_curve(ax):
+    x, y = {"a": [0.0, 1.0]}, {"a": np.ones((1, 2))}
+    reproduce_plots.bands(x, y, ax, xlabel="x", ylabel="y", dashed={"b": 2.0}, above=True)
+    ax.figure.canvas.draw()
+    assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
+
+
 def test_strips_hold_every_seed_and_the_published_figure(ax):
     groups = {"delta": np.array([0.9, 1.0]), "gla": np.array([0.2])}
     reproduce_plots.strip(groups, ax, xlabel="x", ylabel="y", published={"gla": 0.22})
