@@ -128,7 +128,7 @@ def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(share, tmp_pa
     unfinished.write_bytes(whole[:-1] if share < 0 else whole[: int(share * len(whole))])
     resumed = run(tmp_path)
     (told,) = [record.getMessage() for record in caplog.records if record.name == "fwbio"]
-    assert told.startswith(f"{unfinished}: not a whole checkpoint")
+    assert told.startswith(f"{unfinished}: not a file that `train` wrote")
     assert "\n" not in told and before(unfinished).name in told
     assert resumed[2].seen[0] == 5
     assert_same(resumed, run(tmp_path / "whole"))
@@ -171,7 +171,7 @@ def test_runs_nothing_that_a_file_holds(form, tmp_path):
         torch.save(content, path)
     else:
         path.write_bytes(form(content))
-    with pytest.raises(FwbioError, match="not a whole checkpoint"):
+    with pytest.raises(FwbioError, match="not a file that `train` wrote"):
         run(tmp_path)
     assert not trace.exists()
     torch.load(path, weights_only=False) if form is None else pickle.loads(path.read_bytes())
@@ -305,6 +305,14 @@ def test_checkpoints_keep_one_sum_of_an_epochs_losses(at, tmp_path):
     assert (kept["summed"].shape, kept["counted"]) == ((), at)
     expected = sum(row["training_loss"] for row in rows[:at])
     assert_close(kept["summed"], expected, "float64")
+
+
+def test_a_file_of_another_kind_is_not_to_be_deleted(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text("import fwbio\n")
+    with pytest.raises(FwbioError, match="not a file that `train` wrote") as caught:
+        read_plain(path)
+    assert "check the name" in caught.value.mend and "delete" not in str(caught.value)
 
 
 def test_checkpoints_are_plain_data(tmp_path):

@@ -390,7 +390,7 @@ def test_refuses_damaged_files(kind, tmp_path):
         with pytest.raises(FwbioError) as caught:
             read_it()
         assert caught.value.where == str(path)
-        assert "train anew" in caught.value.mend or "`train`" in caught.value.mend
+        assert "anew" in caught.value.mend
     unfinished = checkpoint_path(tiny(), tmp_path).with_suffix(".ckpt")
     unfinished.write_bytes(path.read_bytes())
     with pytest.raises(FwbioError, match="delete it and train anew"):

@@ -29,9 +29,9 @@ def read_plain(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load fails in as many ways as files do
         raise FwbioError(
-            f"not a whole checkpoint ({type(error).__name__})",
+            "not a file that `train` wrote, or one cut short",
             where=str(path),
-            mend=f"{ANEW}; a file cut short can't be mended",
+            mend="check the name; a file cut short must be trained anew",
         ) from error
 
 
@@ -87,7 +87,7 @@ def resumable(unfinished: Path, name: str) -> Path | None:
             Path(told.where).unlink(missing_ok=True)
         return path
     if damage:
-        raise damage[0]
+        raise FwbioError(damage[0].what, where=damage[0].where, mend=ANEW) from damage[0]
     return None
 
 
