@@ -116,7 +116,7 @@ def task(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
             color=FAINT,
             linestyle="--",
             linewidth=1.2,
-            label=None if place else itself,
+            label="" if place else itself,
         )
     ax.set_xticks(
         range(len(ran)), [f"{s}\n{plural(int(table.trials[s]), 'trial')}" for s in ran], fontsize=8

@@ -129,7 +129,13 @@ def _finished(ax: Axes, xlabel: str, ylabel: str, *, above: bool = False) -> Axe
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     if ax.get_legend_handles_labels()[1]:
-        placed = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3} if above else {}
-        ax.legend(fontsize=8, framealpha=0.8, edgecolor="none", **placed)
+        ax.legend(
+            loc="lower center" if above else "best",
+            bbox_to_anchor=(0.5, 1) if above else None,
+            ncols=3 if above else 1,
+            fontsize=8,
+            framealpha=0.8,
+            edgecolor="none",
+        )
     ax.spines[["top", "right"]].set_visible(False)
     return ax
