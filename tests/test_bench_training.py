@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tolerances import assert_close
 
 from fwbio import FwbioError
-from fwbio.analyses import bench, bench_training
+from fwbio.analyses import bench, bench_training, bench_training_models
 from fwbio.analyses.bench_training import Contender, Row, compare, measure, times
 from fwbio.analyses.cli import main
 
@@ -18,7 +18,7 @@ SMALL = Row(rule="gated_delta", width=16, head=8, batch=1, length=64, layers=1)
 
 
 def contender(change=lambda y: y, **settings):
-    scanned = bench_training.ours(SMALL).run
+    scanned = bench_training_models.ours(SMALL).run
     return Contender(
         name="rival",
         package="torch",
@@ -64,7 +64,7 @@ def test_what_is_wrong_gets_no_speed():
 
 
 def test_the_wrong_gradient_is_one_that_the_loss_does_not_show():
-    model, tokens, targets = bench_training._problem(SMALL, 3)
+    model, tokens, targets = bench_training_models.problem(SMALL, 3)
     losses = [
         bench_training._loss(model, tokens, targets, contender(change).run)
         for change in (lambda y: y, steeper)
@@ -98,10 +98,10 @@ def test_ratios_are_to_the_fastest_right_peer():
 
 
 def test_a_model_of_plain_convolutions_is_the_same_model():
-    model, tokens, _ = bench_training._problem(SMALL, 3)
+    model, tokens, _ = bench_training_models.problem(SMALL, 3)
     plain = contender(lambda y: y, plain_convolution=True)
-    prepared = bench_training._prepared(model, plain)
-    assert prepared.memories()[0][1].convolution.forward.func is bench_training._convolved
+    prepared = bench_training_models.prepared(model, plain)
+    assert prepared.memories()[0][1].convolution.forward.func is bench_training_models._convolved
     with torch.no_grad():
         assert_close(prepared(tokens).numpy(), model(tokens).numpy(), "float32")
 
@@ -110,13 +110,13 @@ def test_a_model_of_plain_convolutions_is_the_same_model():
 def test_rows_fit_their_heads_and_have_peers(row):
     assert row.width % row.head == 0
     assert row.length % 64 == 0
-    assert bench_training.peers(row)
+    assert bench_training_models.peers(row)
 
 
 @pytest.mark.parametrize("rule", ["delta", "gated_delta"])
 def test_peers_train_the_same_model(rule):
     row = dataclasses.replace(SMALL, rule=rule)
-    rivals = bench_training.peers(row)
+    rivals = bench_training_models.peers(row)
     if any(one.missing() for one in rivals):
         pytest.skip(str(rivals[0].missing()))
     entries = measure(row, threads=[1], turns=1, seed=0, rivals=rivals)
@@ -124,7 +124,7 @@ def test_peers_train_the_same_model(rule):
 
 
 def test_a_quick_run_without_peers_writes_json_table_and_figure(tmp_path, monkeypatch):
-    for module in (bench, bench_training):
+    for module in (bench, bench_training_models):
         monkeypatch.setattr(module, "installed_version", lambda package: None)
     options = ["--quick", "--rows", "delta 128", "--threads", "1", "--turns", "1"]
     result = CliRunner().invoke(main, ["bench", "training", *options, "--out", str(tmp_path)])
