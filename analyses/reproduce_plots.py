@@ -99,7 +99,7 @@ def strip(
             label=published_label,
         )
     ax.set_xticks(range(len(names)), names)
-    return _finished(ax, xlabel, ylabel)
+    return _finished(ax, xlabel, ylabel, above=True)
 
 
 def against(
