@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fwbio.errors import FwbioError
-from fwbio.models.networks.checkpoints import read_plain, write_plain
+from fwbio.models.networks.checkpoints import fitting_together, read_format, write_plain
 from fwbio.models.slow_net import FORMAT, SlowNet, TrainedProgrammer, TrainingConfig
 from fwbio.record import versions
 
@@ -34,24 +33,12 @@ def load(path: str | Path) -> TrainedProgrammer:
         FwbioError: there is no such file, it is cut short, or it holds something else.
     """
     path = Path(path)
-    content = read_plain(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise FwbioError(
-            "it holds no trained programmer of this version",
-            where=str(path),
-            mend="name a file that `train` wrote, or train anew",
-        )
-    try:
+    content = read_format(path, FORMAT, holds="trained programmer")
+    with fitting_together(path):
         config, state = TrainingConfig(**content["config"]), content["state"]
         with torch.random.fork_rng(devices=[]):
             net = SlowNet(config, state["item_baseline"], state["content_baseline"])
         net.load_state_dict(state)
         history = tuple(content["history"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise FwbioError(
-            f"its parts don't fit together ({str(error).splitlines()[0]})",
-            where=str(path),
-            mend="delete it and train anew",
-        ) from error
     net.requires_grad_(False).double().eval()
     return TrainedProgrammer(net=net, config=config, history=history, checkpoint=path.name)

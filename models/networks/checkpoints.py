@@ -4,7 +4,8 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,40 @@ def read_plain(path: Path) -> Any:
             "not a file that `train` wrote, or one cut short",
             where=str(path),
             mend="check the name; a file cut short must be trained anew",
+        ) from error
+
+
+def read_format(path: Path, form: str, *, holds: str) -> dict[str, Any]:
+    """What a file of one of this package's formats holds.
+
+    Args:
+        path: of the file.
+        form: what its entry `format` must be.
+        holds: what such a file holds, in words.
+
+    Raises:
+        FwbioError: as `read_plain` raises, or it holds something else.
+    """
+    content = read_plain(path)
+    if not isinstance(content, dict) or content.get("format") != form:
+        raise FwbioError(
+            f"it holds no {holds} of this version",
+            where=str(path),
+            mend="name a file that `train` wrote, or train anew",
+        )
+    return content
+
+
+@contextmanager
+def fitting_together(path: Path) -> Iterator[None]:
+    """Tell in one line what goes wrong when something is built of a file's parts."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FwbioError(
+            f"its parts don't fit together ({str(error).splitlines()[0]})",
+            where=str(path),
+            mend=ANEW,
         ) from error
 
 

@@ -160,7 +160,7 @@ class Learner(lightning.LightningModule, ABC):
             "name": self.plan.name,
             "best": self.best,
             "rows": self.rows,
-            "summed": self.summed,
+            "summed": self._summed(),
             "counted": self.counted,
         }
 
@@ -170,17 +170,22 @@ class Learner(lightning.LightningModule, ABC):
         self.best, self.rows = kept["best"], kept["rows"]
         self.summed, self.counted = kept["summed"], kept["counted"]
 
+    def _summed(self) -> Tensor:
+        """The losses since the last row, summed: the mean over processes, which all take part."""
+        if self.trainer.world_size == 1:
+            return self.summed
+        shared = self.trainer.strategy.reduce(self.summed.to(self.device), reduce_op="mean")
+        assert isinstance(shared, Tensor)
+        return shared
+
     def _add_row(self, metrics: Row) -> None:
         """A row of the mean loss since the row before, and of the validation if there was one."""
-        summed = self.summed
-        if self.trainer.world_size > 1:
-            summed = self.trainer.strategy.reduce(summed.to(self.device), reduce_op="mean")
         step = self.global_step
         self.rows.append(
             {
                 "epoch": math.ceil(step / self.plan.steps),
                 "step": step,
-                "training_loss": float(summed) / self.counted,
+                "training_loss": float(self._summed()) / self.counted,
                 **metrics,
             }
         )

@@ -16,7 +16,12 @@ from torch import nn
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.files import written_aside
 from fwbio.models.networks.batches import losses, right, sequences
-from fwbio.models.networks.checkpoints import ANEW, read_plain, write_plain
+from fwbio.models.networks.checkpoints import (
+    ANEW,
+    fitting_together,
+    read_format,
+    write_plain,
+)
 from fwbio.models.networks.checks import Checks
 from fwbio.models.networks.models import build, config_from_dict, config_to_dict
 from fwbio.record import versions
@@ -371,25 +376,13 @@ def load(path: str | Path) -> TrainedNetwork:
         FwbioError: there is no such file, it is cut short, or it holds something else.
     """
     path = Path(path)
-    content = read_plain(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise FwbioError(
-            "it holds no trained network of this version",
-            where=str(path),
-            mend="name a file that `train` wrote, or train anew",
-        )
-    try:
+    content = read_format(path, FORMAT, holds="trained network")
+    with fitting_together(path):
         config = SequenceTraining.from_dict(content["config"])
         with torch.random.fork_rng(devices=[]):
             model = build(config.model)
         model.load_state_dict(content["state"])
         history = tuple(content["history"])
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise FwbioError(
-            f"its parts don't fit together ({str(error).splitlines()[0]})",
-            where=str(path),
-            mend=ANEW,
-        ) from error
     model.requires_grad_(False).eval()
     return TrainedNetwork(model=model, config=config, history=history, checkpoint=path.name)
 
