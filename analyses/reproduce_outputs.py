@@ -53,7 +53,7 @@ def rows(outcomes: Sequence[Outcome]) -> pd.DataFrame:
                 "seed": outcome.seed,
                 "metric": metric,
                 "value": value,
-                "training_seconds": round(outcome.seconds, 1),
+                "training_seconds": round(outcome.seconds, 3),
                 "steps": outcome.steps,
             }
             for outcome in outcomes
