@@ -12,15 +12,13 @@ from typing import Any
 import click
 
 from fwbio import RULES, FwbioError, __version__
-from fwbio.analyses.bench_rows import DEVICES, LINEAR
-from fwbio.analyses.bench_synapses import ROWS as SYNAPTIC_ROWS
-from fwbio.analyses.bench_training import NAMES as TRAINED_ROWS
+from fwbio.analyses.benchmarks.command import bench_command
 from fwbio.analyses.checkpoint_command import checkpoint_option, compare_checkpoint, print_again
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
 from fwbio.analyses.options import out as out_option
 from fwbio.analyses.options import several, values
 from fwbio.analyses.outputs import check_folder, check_writable, write
-from fwbio.analyses.reproduce_command import reproduce_command
+from fwbio.analyses.reproductions.command import reproduce_command
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
 from fwbio.analyses.tables import (
     listed_tasks,
@@ -29,11 +27,9 @@ from fwbio.analyses.tables import (
     print_summary,
     print_task,
     print_tasks,
-    terminal,
 )
 from fwbio.analyses.train_command import train_command
 from fwbio.errors import unknown_name
-from fwbio.kernels import BACKENDS
 from fwbio.tasks import PAIR_TASKS, TASKS
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -250,6 +246,7 @@ def report(comparison: Path, out: Path) -> None:
 
 main.add_command(train_command)
 main.add_command(reproduce_command)
+main.add_command(bench_command)
 
 
 @main.command("protocol")
@@ -282,122 +279,6 @@ def protocol_command(names: tuple[str, ...], seed: int, out: Path) -> None:
         protocols.require(name)
     for name in names:
         click.echo("\n".join(map(str, protocols.run(name, out, seed=seed, progress=True))))
-
-
-@main.group("bench", invoke_without_command=True)
-@click.pass_context
-def bench_group(context: click.Context) -> None:
-    """Measure speed, memory and error.
-
-    \b
-    Example:
-      fwbio bench kernels --out results/kernels
-    """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
-
-
-@bench_group.command("kernels")
-@several("--rules", LINEAR, (), "Rules; all of these unless named")
-@click.option(
-    "--rows",
-    default="all",
-    show_default=True,
-    type=click.Choice([*DEVICES, "all"]),
-    help="Which rows: for a CPU, for a GPU, or both.",
-)
-@several("--backend", BACKENDS, (), "Backends; as scan chooses unless named")
-@click.option("--threads", default=2, show_default=True, help="Threads of torch.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the tensors.")
-@click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
-@out_option("results/kernels")
-def bench_kernels_command(
-    out: Path, rules: tuple[str, ...], rows: str, backend: tuple[str, ...], **settings: Any
-) -> None:
-    """Measure the kernels and what else there is.
-
-    Each row is a rule in one shape. What deviates from float64 by more than its dtype allows
-    is given no speed. Peers come with `pip install 'fwbio[bench]'`. OUT gets kernels.json,
-    kernels.csv and scaling.png.
-
-    \b
-    Examples:
-      fwbio bench kernels --rows cpu --out results/kernels
-      fwbio bench kernels --rules delta,kda --quick --out results/quick
-    """
-    check_writable(out)
-    from fwbio.analyses import bench, bench_outputs
-
-    found = bench.kernels(
-        rules=rules,
-        devices=[device for device in DEVICES if rows in (device, "all")],
-        backends=backend,
-        progress=True,
-        **settings,
-    )
-    written = bench_outputs.write(found, out)
-    for table in bench_outputs.tables(found):
-        terminal().print(table)
-    click.echo("\n".join(map(str, written)))
-
-
-@bench_group.command("synapses")
-@several("--rows", SYNAPTIC_ROWS, SYNAPTIC_ROWS, "Networks")
-@click.option("--turns", default=15, show_default=True, help="How often each of them runs.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the programs.")
-@click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
-@out_option("results/synapses")
-def bench_synapses_command(out: Path, **settings: Any) -> None:
-    """Measure the synaptic models beside Brian2 scripts by hand.
-
-    Each row is a network. What deviates from a plain loop, or, of spiking cells, does not agree
-    with the reference, is given no speed. The first run compiles for some minutes. OUT gets
-    synapses.json and synapses.csv.
-
-    \b
-    Example:
-      fwbio bench synapses --out results/synapses
-    """
-    check_writable(out)
-    from fwbio.analyses import bench_synapses
-
-    found = bench_synapses.synapses(progress=True, **settings)
-    written = bench_synapses.write(found, out)
-    terminal().print(bench_synapses.table(found))
-    click.echo("\n".join(map(str, written)))
-
-
-@bench_group.command("training")
-@several("--rows", TRAINED_ROWS, TRAINED_ROWS, "Models, by rule and width")
-@click.option(
-    "--threads",
-    multiple=True,
-    default=(1, 2),
-    show_default=True,
-    help="Threads of torch; may be repeated.",
-)
-@click.option("--turns", default=15, show_default=True, help="Steps of each of them.")
-@click.option("--seed", default=0, show_default=True, help="Seed of weights and tokens.")
-@click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
-@out_option("results/training")
-def bench_training_command(out: Path, **settings: Any) -> None:
-    """Measure training beside the same model with a peer's memory, on the CPU.
-
-    Each row is a model. What deviates in its loss or a gradient from float64 step by step is given
-    no speed. Peers come with `pip install 'fwbio[bench]'`. OUT gets training.json, training.csv
-    and training.png.
-
-    \b
-    Example:
-      fwbio bench training --out results/training
-    """
-    check_writable(out)
-    from fwbio.analyses import bench_training, bench_training_outputs
-
-    found = bench_training.training(progress=True, **settings)
-    written = bench_training_outputs.write(found, out)
-    terminal().print(bench_training_outputs.table(found))
-    click.echo("\n".join(map(str, written)))
 
 
 if __name__ == "__main__":

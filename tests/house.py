@@ -1,4 +1,4 @@
-"""The house as its files stand: five floors, lowest first, and a wing, installed as one package."""
+"""The house as its files stand: five floors, lowest first, and wings, as one package."""
 
 import subprocess
 import sys
@@ -14,7 +14,12 @@ FLOORS = {
     "models": "fwbio.models",
     "analyses": "fwbio.analyses",
 }
-WINGS = {"models/networks": "fwbio.models.networks"}
+WINGS = {
+    "models/networks": "fwbio.models.networks",
+    "analyses/benchmarks": "fwbio.analyses.benchmarks",
+    "analyses/identification": "fwbio.analyses.identification",
+    "analyses/reproductions": "fwbio.analyses.reproductions",
+}
 
 
 def files(folder):

@@ -13,11 +13,16 @@ from tolerances import TOLERANCES, assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from fwbio import RULES, FwbioError
-from fwbio.analyses import bench, bench_measure, bench_outputs, bench_peers, bench_plots, roofline
-from fwbio.analyses.bench_measure import QUICK, Effort
-from fwbio.analyses.bench_peers import FLA, PEERS, Implementation
-from fwbio.analyses.bench_rows import DIRECTIONS, LINEAR, ROWS, Row, small
-from fwbio.analyses.bench_scaling import SWEEPS, exponent, fits
+from fwbio.analyses.benchmarks import kernels as bench
+from fwbio.analyses.benchmarks import measure as bench_measure
+from fwbio.analyses.benchmarks import outputs as bench_outputs
+from fwbio.analyses.benchmarks import peers as bench_peers
+from fwbio.analyses.benchmarks import plots as bench_plots
+from fwbio.analyses.benchmarks import roofline
+from fwbio.analyses.benchmarks.measure import QUICK, Effort
+from fwbio.analyses.benchmarks.peers import FLA, PEERS, Implementation
+from fwbio.analyses.benchmarks.rows import DIRECTIONS, LINEAR, ROWS, Row, small
+from fwbio.analyses.benchmarks.scaling import SWEEPS, exponent, fits
 from fwbio.analyses.cli import main
 from fwbio.kernels import scan
 
@@ -36,7 +41,7 @@ def scanned(rule, **tensors):
 
 def measured(row, rivals=(), **options):
     known = {"rates": RATES, "threads": 1, "seed": 1, "effort": QUICK, "rivals": rivals}
-    entries = bench.measure([row], ["recurrent"], **known | options)
+    entries = bench.measured([row], ["recurrent"], **known | options)
     return {entry["implementation"]: entry for entry in entries}
 
 

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from tolerances import TOLERANCES, assert_close
 
 from fwbio import FwbioError, reference
-from fwbio.analyses import bench_synapses, bench_synapses_peers
-from fwbio.analyses.bench_synapses import Contender, Row, Sample, measure
-from fwbio.analyses.bench_synapses_rate import program, rate_row, relative_error, scheduled
+from fwbio.analyses.benchmarks import synapses as bench_synapses
+from fwbio.analyses.benchmarks import synapses_peers as bench_synapses_peers
+from fwbio.analyses.benchmarks.synapses import Contender, Row, Sample, measure
+from fwbio.analyses.benchmarks.synapses_rate import program, rate_row, relative_error, scheduled
 from fwbio.analyses.cli import main
 from fwbio.models import standalone
 from fwbio.models.rate import RateModel

@@ -10,8 +10,10 @@ from click.testing import CliRunner
 from tolerances import assert_close
 
 from fwbio import FwbioError
-from fwbio.analyses import bench, bench_training, bench_training_models
-from fwbio.analyses.bench_training import Contender, Row, compare, measure, times
+from fwbio.analyses.benchmarks import kernels as bench
+from fwbio.analyses.benchmarks import training as bench_training
+from fwbio.analyses.benchmarks import training_models as bench_training_models
+from fwbio.analyses.benchmarks.training import Contender, Row, compare, measure, times
 from fwbio.analyses.cli import main
 
 SMALL = Row(rule="gated_delta", width=16, head=8, batch=1, length=64, layers=1)

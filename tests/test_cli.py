@@ -233,7 +233,7 @@ def test_interruption_is_one_line(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("words", [("train", "digits", "--rule", "delta"), ("reproduce", "icl")])
 def test_interrupted_training_says_that_it_goes_on(words, monkeypatch, tmp_path):
-    from fwbio.analyses import reproduce
+    from fwbio.analyses.reproductions import reproduce
     from fwbio.models import train
 
     def interrupt(*_, **__):

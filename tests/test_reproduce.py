@@ -16,20 +16,12 @@ from rich.console import Console
 from tolerances import TOLERANCES, assert_close
 
 from fwbio import FwbioError
-from fwbio.analyses import (
-    cli,
-    reproduce_ba2016,
-    reproduce_command,
-    reproduce_icl,
-    reproduce_mqar,
-    reproduce_parity,
-    reproduce_plots,
-    reproduce_schlag2021,
-    reproductions,
-)
-from fwbio.analyses.reproduce import CHECKPOINTS, plain, reproduce
-from fwbio.analyses.reproduce_outputs import TOO_SMALL, comparison, rows, tables, write
-from fwbio.analyses.reproduction import (
+from fwbio.analyses import cli
+from fwbio.analyses.reproductions import ba2016, command, icl, mqar, parity, plots, schlag2021
+from fwbio.analyses.reproductions import table as reproductions
+from fwbio.analyses.reproductions.outputs import TOO_SMALL, comparison, rows, tables, write
+from fwbio.analyses.reproductions.reproduce import CHECKPOINTS, plain, reproduce
+from fwbio.analyses.reproductions.reproduction import (
     Claim,
     Measured,
     Outcome,
@@ -43,7 +35,7 @@ from fwbio.analyses.reproduction import (
     series,
     told,
 )
-from fwbio.analyses.reproductions import REPRODUCTIONS
+from fwbio.analyses.reproductions.table import REPRODUCTIONS
 from fwbio.models.networks.models import build
 from fwbio.models.networks.training import TrainedNetwork
 from fwbio.tasks import TASKS
@@ -96,7 +88,7 @@ def small(tmp_path_factory):
 
 
 def test_every_name_of_the_command_is_reproduced():
-    assert tuple(REPRODUCTIONS) == reproduce_command.NAMES
+    assert tuple(REPRODUCTIONS) == command.NAMES
     assert all(name == entry.name for name, entry in REPRODUCTIONS.items())
 
 
@@ -125,28 +117,28 @@ def test_the_quick_form_shows_the_same_models(name):
 
 
 def test_guessing_the_most_frequent_digit_is_as_bad_as_published():
-    draws = itertools.product(range(10), repeat=reproduce_ba2016.PAIRS)
+    draws = itertools.product(range(10), repeat=ba2016.PAIRS)
     right = np.mean([max(Counter(digits).values()) / len(digits) for digits in draws])
-    assert round(100 * (1 - right), 2) == reproduce_ba2016.GUESS
+    assert round(100 * (1 - right), 2) == ba2016.GUESS
 
 
 def test_published_losses_lie_at_the_rank_floor():
     widths = {"elu": 64, "dpfp": 128}
-    for (setting, model, keys), loss in reproduce_schlag2021.PUBLISHED.items():
+    for (setting, model, keys), loss in schlag2021.PUBLISHED.items():
         if setting == 1:
-            feature = reproduce_schlag2021.MODELS[setting, model][1]
-            floor = reproduce_schlag2021.floor(keys, feature)
+            feature = schlag2021.MODELS[setting, model][1]
+            floor = schlag2021.floor(keys, feature)
             assert floor == pytest.approx(max(0, 0.5 - widths[feature] / keys / 2))
-            assert abs(loss - floor) <= reproduce_schlag2021.NEAR
+            assert abs(loss - floor) <= schlag2021.NEAR
 
 
 def test_what_is_published_is_in_the_order_that_is_claimed():
-    published = {rule: np.full(3, x) for rule, x in reproduce_mqar.PUBLISHED.items()}
-    assert ordered("", {rule: published[rule] for rule in reproduce_mqar.RULES}).holds
-    for keys in reproduce_schlag2021.FULL.repeated:
-        of = reproduce_schlag2021.PUBLISHED
+    published = {rule: np.full(3, x) for rule, x in mqar.PUBLISHED.items()}
+    assert ordered("", {rule: published[rule] for rule in mqar.RULES}).holds
+    for keys in schlag2021.FULL.repeated:
+        of = schlag2021.PUBLISHED
         ratio = of[2, "sum, DPFP-1", keys] / of[2, "delta, DPFP-1", keys]
-        assert ratio > reproduce_schlag2021.TIMES_LOWER
+        assert ratio > schlag2021.TIMES_LOWER
 
 
 @pytest.mark.parametrize(
@@ -188,11 +180,11 @@ def test_claims_of_what_was_not_run_can_not_be_told(name):
 def test_ba_is_held_to_its_figures():
     def with_errors(fast, slow):
         made = []
-        for (model, units), mixer in reproduce_ba2016.MODELS.items():
+        for (model, units), mixer in ba2016.MODELS.items():
             del mixer
             error = slow if model in {"lstm", "irnn"} else fast[units]
             made.append(outcome(error, model=model, units=units))
-        return [claim.holds for claim in reproduce_ba2016.claims(made)]
+        return [claim.holds for claim in ba2016.claims(made)]
 
     assert with_errors({20: 1.8, 50: 0.1}, 58.65) == [True] * 4
     assert with_errors({20: 1.81, 50: 0.11}, 58.64) == [False] * 4
@@ -249,7 +241,7 @@ def test_a_reproduction_writes_what_it_found(small):
 
 
 def test_accuracy_is_of_positions_that_training_left_out(small):
-    trained, tested = reproduce_parity.QUICK.length, reproduce_parity.QUICK.test_length
+    trained, tested = parity.QUICK.length, parity.QUICK.test_length
     for made in small[0].outcomes:
         curve = np.array(made.curves["accuracy_by_position"])
         assert curve.shape == (tested,)
@@ -332,8 +324,8 @@ def test_an_unknown_name_is_one_line(tmp_path):
 
 def by_hand(name):
     """A layer whose weights make it learn as its rule does: keys x, values y, answers read so."""
-    inputs = reproduce_icl.INPUTS
-    config = reproduce_icl.model(name)
+    inputs = icl.INPUTS
+    config = icl.model(name)
     network = build(config)
     memory = network.layers[0].mixer
     identity = torch.eye(inputs + 1)
@@ -349,7 +341,7 @@ def by_hand(name):
         memory.projection.weight.copy_(wide.flatten(0, 1))
         memory.output.weight.copy_(read)
         network.head[-1].weight[0, inputs] = (inputs + 1) ** 0.5  # by which queries are divided
-        if name == reproduce_icl.DELTA:
+        if name == icl.DELTA:
             network.embedding.weight[: inputs + 1] = identity
             network.positions.weight[-1, -1] = 1  # marks the query, which is not to write
             gate = dict(memory.gates["beta"].named_parameters())
@@ -360,33 +352,33 @@ def by_hand(name):
     return TrainedNetwork(model=network, config=None, history=(), checkpoint="")
 
 
-@pytest.mark.parametrize("name", [reproduce_icl.SUM, reproduce_icl.DELTA])
+@pytest.mark.parametrize("name", [icl.SUM, icl.DELTA])
 def test_a_layer_built_by_hand_learns_as_its_rule_does(name, monkeypatch):
-    monkeypatch.setattr(reproduce_icl, "best", lambda *_: STEP_SIZE)
-    run = next(run for run in reproduce_icl.runs(True, [0]) if run.condition["layer"] == name)
-    metrics, curves = reproduce_icl.measure(by_hand(name), replace(run, test={"trials": 200}))
+    monkeypatch.setattr(icl, "best", lambda *_: STEP_SIZE)
+    run = next(run for run in icl.runs(True, [0]) if run.condition["layer"] == name)
+    metrics, curves = icl.measure(by_hand(name), replace(run, test={"trials": 200}))
     assert metrics["correlation"] > 1 - TOLERANCES["float32"].value
     assert metrics["cosine"] > 1 - TOLERANCES["float32"].value
-    if name == reproduce_icl.DELTA:
+    if name == icl.DELTA:
         assert_close(np.array(curves["predicted"]), np.array(curves["classical"]), "float32")
 
 
 def test_the_kernels_delta_rule_is_least_mean_squares(rng):
     x, y = rng.standard_normal((3, 9, 4)), rng.standard_normal((3, 9))
-    weights = reproduce_icl.least_mean_squares(x, y, 0.1)
-    assert_close(reproduce_icl.by_scan(x, y, 0.1), weights, "float64")
+    weights = icl.least_mean_squares(x, y, 0.1)
+    assert_close(icl.by_scan(x, y, 0.1), weights, "float64")
     assert_close(
-        reproduce_icl.least_mean_squares(x[:, :1], y[:, :1], 0.1),
+        icl.least_mean_squares(x[:, :1], y[:, :1], 0.1),
         0.1 * y[:, :1] * x[:, 0],
         "float64",
     )
 
 
-@pytest.mark.parametrize("learn", reproduce_icl.LEARNERS.values())
+@pytest.mark.parametrize("learn", icl.LEARNERS.values())
 def test_the_best_step_size_has_no_better_neighbour(learn):
     episode = TASKS["regression"](3, trials=200, inputs=4, examples=12)
-    x, y, query, target = reproduce_icl._split(episode)
-    chosen = reproduce_icl.best(learn, x, y, query, target)
+    x, y, query, target = icl._split(episode)
+    chosen = icl.best(learn, x, y, query, target)
 
     def error(step_size):
         return np.square((learn(x, y, step_size) * query).sum(1) - target).mean()
@@ -397,7 +389,7 @@ def test_the_best_step_size_has_no_better_neighbour(learn):
 def test_bands_are_the_mean_and_the_range_over_seeds(ax):
     y = {"a": np.array([[1.0, 2.0], [3.0, 6.0]])}
     x = {"a": [10.0, 20.0]}
-    drawn = reproduce_plots.bands(
+    drawn = plots.bands(
         x, y, ax, xlabel="x", ylabel="y", dashed={"a": 5.0}, squares={"a": {15.0: 0.5}}
     )
     assert drawn is ax
@@ -412,14 +404,14 @@ def test_bands_are_the_mean_and_the_range_over_seeds(ax):
 
 def test_a_legend_above_covers_no_curve(ax):
     x, y = {"a": [0.0, 1.0]}, {"a": np.ones((1, 2))}
-    reproduce_plots.bands(x, y, ax, xlabel="x", ylabel="y", dashed={"b": 2.0}, above=True)
+    plots.bands(x, y, ax, xlabel="x", ylabel="y", dashed={"b": 2.0}, above=True)
     ax.figure.canvas.draw()
     assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
 
 
 def test_strips_hold_every_seed_and_the_published_figure(ax):
     groups = {"delta": np.array([0.9, 1.0]), "gla": np.array([0.2])}
-    reproduce_plots.strip(groups, ax, xlabel="x", ylabel="y", published={"gla": 0.22})
+    plots.strip(groups, ax, xlabel="x", ylabel="y", published={"gla": 0.22})
     points = [line.get_ydata() for line in ax.lines]
     assert [list(values) for values in points] == [[0.9, 1.0], [0.2], [0.22]]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["delta", "gla"]
@@ -427,7 +419,7 @@ def test_strips_hold_every_seed_and_the_published_figure(ax):
 
 def test_predictions_are_drawn_against_each_other(ax):
     first, second = np.array([0.0, 1.0]), np.array([0.1, 0.9])
-    reproduce_plots.against(first, second, ax, xlabel="x", ylabel="y", label="points")
+    plots.against(first, second, ax, xlabel="x", ylabel="y", label="points")
     assert ax.lines[1].get_xydata().tolist() == [[0.0, 0.1], [1.0, 0.9]]
 
 
@@ -437,7 +429,7 @@ def test_schlags_figure_has_the_floors(ax):
         for model in ("sum, linear", "sum, DPFP-1")
         for keys in (40, 200)
     ]
-    reproduce_schlag2021.unique_keys(outcomes, ax)
+    schlag2021.unique_keys(outcomes, ax)
     lines = {line.get_label(): line for line in ax.lines}
     assert lines["floor, linear"].get_ydata()[199] == pytest.approx(0.34)
     assert lines["floor, DPFP-1"].get_ydata()[127] == 0

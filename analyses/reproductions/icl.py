@@ -17,8 +17,8 @@ import torch
 import xarray as xr
 from matplotlib.axes import Axes
 
-from fwbio.analyses import reproduce_plots as plots
-from fwbio.analyses.reproduction import (
+from fwbio.analyses.reproductions import plots
+from fwbio.analyses.reproductions.reproduction import (
     Claim,
     Measured,
     Outcome,

@@ -21,7 +21,7 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write training.json, training.csv and, if anything was measured, training.png.
 
     Args:
-        found: as `fwbio.analyses.bench_training.training` makes it.
+        found: as `fwbio.analyses.benchmarks.training.training` makes it.
         folder: where they go; earlier ones stay until all are ready.
 
     Returns:

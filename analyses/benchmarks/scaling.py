@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fwbio.analyses.bench_measure import (
+from fwbio.analyses.benchmarks.measure import (
     QUICK,
     Effort,
     operands,
@@ -16,8 +16,8 @@ from fwbio.analyses.bench_measure import (
     threads_set,
     timed,
 )
-from fwbio.analyses.bench_peers import ours
-from fwbio.analyses.bench_rows import LINEAR, Direction, Row
+from fwbio.analyses.benchmarks.peers import ours
+from fwbio.analyses.benchmarks.rows import LINEAR, Direction, Row
 from fwbio.errors import FwbioError
 
 Axis = Literal["T", "B"]

@@ -17,9 +17,9 @@ from typing import Any
 from tqdm import tqdm
 
 from fwbio import __version__
-from fwbio.analyses import bench_measure, bench_scaling, roofline
-from fwbio.analyses.bench_measure import GATES, QUICK, Effort
-from fwbio.analyses.bench_peers import (
+from fwbio.analyses.benchmarks import measure, roofline, scaling
+from fwbio.analyses.benchmarks.measure import GATES, QUICK, Effort
+from fwbio.analyses.benchmarks.peers import (
     INSTALL,
     PEER_PACKAGES,
     Implementation,
@@ -27,7 +27,7 @@ from fwbio.analyses.bench_peers import (
     ours,
     peers,
 )
-from fwbio.analyses.bench_rows import DEVICES, ROWS, Device, Row, small
+from fwbio.analyses.benchmarks.rows import DEVICES, ROWS, Device, Row, small
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.kernels.support import BACKENDS, chosen, unsupported
 from fwbio.rules import resolve
@@ -70,7 +70,7 @@ def kernels(
     _check(rules, backends, threads, seed)
     wanted = [row for row in ROWS if row.device in devices and (not rules or row.rule in rules)]
     wanted = list(small(wanted)) if quick else wanted
-    sweeps = [sweep for sweep in bench_scaling.SWEEPS if not rules or sweep.rule in rules]
+    sweeps = [sweep for sweep in scaling.SWEEPS if not rules or sweep.rule in rules]
     described = machine(threads)
     runnable = {"cpu", "gpu"} if described["gpu"] != "none" else {"cpu"}
     kinds = dict.fromkeys((row.device, row.dtype) for row in wanted if row.device in runnable)
@@ -83,7 +83,7 @@ def kernels(
         for _, group in itertools.groupby(wanted, key=_problem):
             rows = list(group)
             if rows[0].device in runnable:
-                results += measure(
+                results += measured(
                     rows,
                     backends or [chosen_for(rows[0])],
                     rates=rates[rows[0].device, rows[0].dtype],
@@ -116,17 +116,17 @@ def kernels(
         ],
         "results": results,
         "scaling": points,
-        "fits": bench_scaling.fits(points),
+        "fits": scaling.fits(points),
     }
 
 
 def chosen_for(row: Row) -> str:
     """The backend that `scan` takes for a row unless told otherwise."""
-    device = bench_measure.torch_device(row.device)
+    device = measure.torch_device(row.device)
     return chosen("auto", device=device, stretch=row.T, heads=row.B * row.H)
 
 
-def measure(
+def measured(
     rows: Sequence[Row],
     backends: Sequence[str],
     *,
@@ -147,23 +147,23 @@ def measure(
         effort: how long to time a row.
         rivals: what to compare with; the peers of the table, unless given.
     """
-    tensors, cotangent = bench_measure.operands(rows[0], seed)
+    tensors, cotangent = measure.operands(rows[0], seed)
     backward = any(row.direction == "forward+backward" for row in rows)
     entries: list[Entry] = []
-    with bench_measure.threads_set(threads):
-        expected = bench_measure.reference(rows[0], tensors, cotangent if backward else None)
+    with measure.threads_set(threads):
+        expected = measure.reference(rows[0], tensors, cotangent if backward else None)
     for row in rows:
         found = [ours(row.rule, name, row) for name in backends]
         found += peers(row) if rivals is None else rivals
-        sound: dict[str, bench_measure.Call] = {}
+        sound: dict[str, measure.Call] = {}
         shown: dict[str, Entry] = {}
         for one in found:
-            with bench_measure.threads_set(threads):
+            with measure.threads_set(threads):
                 entry, call = _attempt(one, row, tensors, cotangent, expected)
             shown[one.name] = entry
             if call is not None:
                 sound[one.name] = call
-        for name, timing in bench_measure.timed(sound, threads=threads, effort=effort).items():
+        for name, timing in measure.timed(sound, threads=threads, effort=effort).items():
             shown[name] |= {
                 "status": "measured",
                 "seconds": timing.median,
@@ -247,16 +247,16 @@ def _entry(row: Row, implementation: Implementation | None, **known: Any) -> Ent
 
 def _attempt(
     one: Implementation, row: Row, tensors: Any, cotangent: Any, expected: Any
-) -> tuple[Entry, bench_measure.Call | None]:
+) -> tuple[Entry, measure.Call | None]:
     """An entry but for its times, and what to time if there is something right."""
     if reason := one.missing():
         return _entry(row, one, status="not installed", reason=reason), None
     if reason := one.unsupported(row):
         return _entry(row, one, reason=reason), None
     try:
-        eager, named = bench_measure.prepared(one, row, tensors, cotangent)
-        call = bench_measure.graphed(eager) if row.launch == "graphed" else eager
-        errors = bench_measure.errors(named(call()), expected)
+        eager, named = measure.prepared(one, row, tensors, cotangent)
+        call = measure.graphed(eager) if row.launch == "graphed" else eager
+        errors = measure.errors(named(call()), expected)
         worst = max(errors, key=lambda name: errors[name])
         finite = math.isfinite(errors[worst])
         found = {"error": errors[worst] if finite else None, "error_of": worst}
@@ -266,7 +266,7 @@ def _attempt(
                 f"wrong: error {errors[worst]:.0e}" if finite else "wrong: not finite or misshapen"
             )
             return _entry(row, one, status="wrong", reason=reason, **found), None
-        peak = bench_measure.peak_bytes(eager, row.device)
+        peak = measure.peak_bytes(eager, row.device)
     except Exception as error:  # that it fails is a finding, and no reason to lose the others
         return _entry(row, one, reason=f"fails: {_line(error)}"), None
     return _entry(row, one, peak_bytes=peak, **found), call
@@ -285,7 +285,7 @@ def _compare(entries: Sequence[Entry]) -> None:
 
 
 def _scaling(
-    sweeps: Sequence[bench_scaling.Sweep],
+    sweeps: Sequence[scaling.Sweep],
     backends: Sequence[str],
     threads: int,
     seed: int,
@@ -304,13 +304,13 @@ def _scaling(
     for sweep, backend in bar:
         for size in sweep.sizes(quick=quick):
             try:
-                point = bench_scaling.measure(
+                point = scaling.measure(
                     sweep, backend, size, threads=threads, seed=seed, quick=quick
                 )
             except FwbioError:
                 break  # a backend for other devices; its rows say so
             points.append(point)
-            if point["seconds"] > bench_scaling.LONGEST:
+            if point["seconds"] > scaling.LONGEST:
                 break
     return points
 

@@ -124,7 +124,7 @@ def synapses(
         )
     import brian2
 
-    from fwbio.analyses.bench import machine
+    from fwbio.analyses.benchmarks.kernels import machine
 
     results: list[Entry] = []
     with _fresh_caches():
@@ -254,14 +254,14 @@ def _fresh_caches() -> Iterator[None]:
 def _row(name: str, seed: int, *, quick: bool) -> Row:
     kind, _, size = name.partition(" ")
     if kind == "rate":
-        from fwbio.analyses.bench_synapses_rate import rate_row
+        from fwbio.analyses.benchmarks.synapses_rate import rate_row
 
         return rate_row(name, 8 if quick else int(size), seed, quick=quick)
     if kind == "flow":
-        from fwbio.analyses.bench_synapses_flow import flow_row
+        from fwbio.analyses.benchmarks.synapses_flow import flow_row
 
         return flow_row(name, 8 if quick else int(size), seed, quick=quick)
-    from fwbio.analyses.bench_synapses_spiking import spiking_row
+    from fwbio.analyses.benchmarks.synapses_spiking import spiking_row
 
     return spiking_row(name, int(size), seed, quick=quick)
 

@@ -19,7 +19,7 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write kernels.json, kernels.csv and, if a cost was measured against size, scaling.png.
 
     Args:
-        found: as `fwbio.analyses.bench.kernels` makes it.
+        found: as `fwbio.analyses.benchmarks.kernels.kernels` makes it.
         folder: where they go; earlier ones stay until all are ready.
 
     Returns:
@@ -50,7 +50,7 @@ def _finite(found: Any) -> Any:
 
 
 def _figure(points: Sequence[Mapping[str, Any]]) -> bytes:
-    from fwbio.analyses.bench_plots import scaling_figure
+    from fwbio.analyses.benchmarks.plots import scaling_figure
 
     buffer = io.BytesIO()
     scaling_figure(pd.DataFrame(points)).savefig(

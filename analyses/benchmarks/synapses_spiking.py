@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio import reference
-from fwbio.analyses.bench_synapses import Contender, Row, Sample
+from fwbio.analyses.benchmarks.synapses import Contender, Row, Sample
 from fwbio.models import execute, standalone
 from fwbio.models.cells import RESET, SpikingModel
 from fwbio.models.dendrite import compensated

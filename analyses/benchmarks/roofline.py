@@ -18,8 +18,8 @@ read-outs' gradients, and the gradients of all inputs.
 
 from dataclasses import dataclass
 
-from fwbio.analyses.bench_measure import QUICK, Effort, timed, torch_device
-from fwbio.analyses.bench_rows import Device, Row
+from fwbio.analyses.benchmarks.measure import QUICK, Effort, timed, torch_device
+from fwbio.analyses.benchmarks.rows import Device, Row
 from fwbio.errors import FwbioError
 from fwbio.rules import RULES
 

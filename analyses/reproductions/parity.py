@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 
-from fwbio.analyses import reproduce_plots as plots
-from fwbio.analyses.reproduction import (
+from fwbio.analyses.reproductions import plots
+from fwbio.analyses.reproductions.reproduction import (
     Claim,
     Measured,
     Outcome,

@@ -1,7 +1,7 @@
 """What is benchmarked: a table of shapes, and the rows that they make.
 
 To measure something else, add one line to `CASES` (or, for its cost against size, to
-`fwbio.analyses.bench_scaling.SWEEPS`).
+`fwbio.analyses.benchmarks.scaling.SWEEPS`).
 """
 
 import dataclasses

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fwbio.analyses.bench_rows import DIRECTIONS, Device, Direction, Row
+from fwbio.analyses.benchmarks.rows import DIRECTIONS, Device, Direction, Row
 
 FLA, TRANSFORMERS = "flash-linear-attention", "transformers"
 PEER_PACKAGES = (FLA, TRANSFORMERS)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from fwbio.analyses.reproduction import Claim, Measured, Outcome, Reproduction, Run
+from fwbio.analyses.reproductions.reproduction import Claim, Measured, Outcome, Reproduction, Run
 from fwbio.errors import FwbioError
 from fwbio.files import written_aside
 from fwbio.models.networks.training import TrainedNetwork, checkpoint_path, train
@@ -58,7 +58,7 @@ def reproduce(
     """Train and measure every run of a reproduction, and hold it to its claims.
 
     Args:
-        reproduction: of `fwbio.analyses.reproductions.REPRODUCTIONS`.
+        reproduction: of `fwbio.analyses.reproductions.table.REPRODUCTIONS`.
         folder: its folder `checkpoints` keeps the networks: those that are finished are measured
             again without training, those that were stopped go on.
         quick: the form of at most two minutes.

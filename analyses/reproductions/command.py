@@ -44,9 +44,9 @@ def reproduce_command(name: str, quick: bool, seeds: int | None, jobs: int, out:
     if name not in NAMES:
         raise unknown_name(name, NAMES, kind="reproduction", where="reproduce")
     folder = check_writable(out / name)
-    from fwbio.analyses.reproduce import reproduce
-    from fwbio.analyses.reproduce_outputs import tables, write
-    from fwbio.analyses.reproductions import REPRODUCTIONS
+    from fwbio.analyses.reproductions.outputs import tables, write
+    from fwbio.analyses.reproductions.reproduce import reproduce
+    from fwbio.analyses.reproductions.table import REPRODUCTIONS
 
     findings = reproduce(
         REPRODUCTIONS[name], folder, quick=quick, seeds=seeds, jobs=jobs, progress=True

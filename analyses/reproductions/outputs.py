@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from fwbio.analyses.reproduce import Findings, plain
-from fwbio.analyses.reproduction import Outcome, Published, conditions, found, told
+from fwbio.analyses.reproductions.reproduce import Findings, plain
+from fwbio.analyses.reproductions.reproduction import Outcome, Published, conditions, found, told
 from fwbio.files import written_aside
 
 DATA, TABLE = "results.json", "results.csv"
@@ -23,7 +23,7 @@ def write(findings: Findings, folder: Path) -> list[Path]:
     """Write results.json, results.csv and NAME.png; earlier ones stay until all are ready.
 
     Args:
-        findings: as `fwbio.analyses.reproduce.reproduce` makes them.
+        findings: as `fwbio.analyses.reproductions.reproduce.reproduce` makes them.
         folder: where they go.
 
     Returns:

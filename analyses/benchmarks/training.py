@@ -19,8 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from fwbio import __version__
-from fwbio.analyses.bench_measure import Gate, errors, threads_set
-from fwbio.analyses.bench_training_models import (
+from fwbio.analyses.benchmarks.measure import Gate, errors, threads_set
+from fwbio.analyses.benchmarks.training_models import (
     Contender,
     Row,
     Runner,
@@ -93,7 +93,7 @@ def training(
                 where="bench training",
                 mend=f"give whole numbers of at least {least}",
             )
-    from fwbio.analyses.bench import machine
+    from fwbio.analyses.benchmarks.kernels import machine
 
     wanted = [row for row in ROWS if row.name in rows]
     if quick:
@@ -137,7 +137,7 @@ def measure(
         threads: of torch.
         turns: how often each takes a step, after one that is compared and not timed.
         seed: of weights and tokens.
-        rivals: what to compare with; the peers of `fwbio.analyses.bench_peers` unless given.
+        rivals: what to compare with; the peers of `fwbio.analyses.benchmarks.peers` unless given.
         progress: whether to show a bar.
     """
     model, tokens, targets = problem(row, seed)

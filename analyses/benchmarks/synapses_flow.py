@@ -5,9 +5,9 @@ from dataclasses import asdict
 import numpy as np
 
 from fwbio import reference
-from fwbio.analyses import bench_synapses_peers as peers
-from fwbio.analyses.bench_synapses import Contender, Row, Sample
-from fwbio.analyses.bench_synapses_rate import program, relative_error, scheduled
+from fwbio.analyses.benchmarks import synapses_peers as peers
+from fwbio.analyses.benchmarks.synapses import Contender, Row, Sample
+from fwbio.analyses.benchmarks.synapses_rate import program, relative_error, scheduled
 from fwbio.models import execute, rate
 from fwbio.models.engines import STANDALONE
 

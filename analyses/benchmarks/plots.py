@@ -39,7 +39,7 @@ def scaling(points: pd.DataFrame, quantity: str, ax: Axes) -> Axes:
     """A cost against size on logarithmic axes, a line a rule and backend, and a linear cost's.
 
     Args:
-        points: rows of `fwbio.analyses.bench_scaling.measure`, of one axis and direction.
+        points: rows of `fwbio.analyses.benchmarks.scaling.measure`, of one axis and direction.
         quantity: "seconds" or "extra_bytes".
         ax: where to draw.
     """
@@ -74,7 +74,7 @@ def scaling_figure(points: pd.DataFrame) -> Figure:
     """Time against steps, time against trials and memory against steps, one row a direction.
 
     Args:
-        points: rows of `fwbio.analyses.bench_scaling.measure`.
+        points: rows of `fwbio.analyses.benchmarks.scaling.measure`.
     """
     directions = list(dict.fromkeys(points.direction))
     panels = [("T", "seconds"), ("B", "seconds"), ("T", "extra_bytes")]

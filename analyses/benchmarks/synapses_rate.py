@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import xarray as xr
 
-from fwbio.analyses import bench_synapses_peers as peers
-from fwbio.analyses.bench_synapses import Contender, Row, Sample
+from fwbio.analyses.benchmarks import synapses_peers as peers
+from fwbio.analyses.benchmarks.synapses import Contender, Row, Sample
 from fwbio.models import execute, rate
 from fwbio.models.engines import STANDALONE
 from fwbio.models.schedule import Schedule

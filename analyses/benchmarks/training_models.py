@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fwbio.analyses.bench_measure import SEGMENT
-from fwbio.analyses.bench_peers import INSTALL, PEERS, Implementation, installed_version
+from fwbio.analyses.benchmarks.measure import SEGMENT
+from fwbio.analyses.benchmarks.peers import INSTALL, PEERS, Implementation, installed_version
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from fwbio.analyses import reproduce_plots as plots
-from fwbio.analyses.reproduction import (
+from fwbio.analyses.reproductions import plots
+from fwbio.analyses.reproductions.reproduction import (
     Claim,
     Measured,
     Outcome,

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from fwbio.analyses.bench_peers import Implementation
-from fwbio.analyses.bench_rows import Device, Row
+from fwbio.analyses.benchmarks.peers import Implementation
+from fwbio.analyses.benchmarks.rows import Device, Row
 from fwbio.errors import FwbioError
 from fwbio.rules import RULES
 

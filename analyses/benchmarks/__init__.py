@@ -1,0 +1,1 @@
+"""Benchmarks of kernels, synapses and training: beside their peers, gated by their errors."""

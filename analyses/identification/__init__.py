@@ -1,0 +1,1 @@
+"""Identification: which rule of the table made these weights or read-outs?"""

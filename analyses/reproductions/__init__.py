@@ -1,0 +1,1 @@
+"""Reproductions: published results, trained and measured anew, told where they fail."""
