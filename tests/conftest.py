@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from images import held_to_house_rules
 
 from fwbio import RULES
 from fwbio.kernels import BACKENDS, unsupported
@@ -38,6 +39,12 @@ def device(request):
     where = "cpu" if request.node.get_closest_marker("gpu") is None else "cuda"
     with torch.device(where):
         yield where
+
+
+def pytest_itemcollected(item):
+    """Hold every figure that a test hands over for comparison to the house's rules of figures."""
+    if item.get_closest_marker("mpl_image_compare") is not None:
+        item.obj = held_to_house_rules(item.obj)
 
 
 def pytest_collection_modifyitems(config, items):
