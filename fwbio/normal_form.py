@@ -10,6 +10,7 @@ Arrays are NumPy's or torch's (`xp` is the module), so that the reference and th
 kernels share one account of every rule.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -161,6 +162,32 @@ def normal_form(
     )
 
 
+def advance(form: NormalForm, *, xp: ModuleType) -> Callable[[int, Array], Array]:
+    """The function (t, W) -> W that makes micro-write t of the general step.
+
+        W~ = diag(exp(log_decay)) W;   W <- W~ + k u^T - k (p^T W~)
+
+    Args:
+        form: the coefficients; `form.writes_per_step` micro-writes make a step.
+        xp: numpy or torch.
+
+    Returns:
+        The function, of weights (.., row, column).
+    """
+    decay = None if form.log_decay is None else xp.exp(form.log_decay)
+    key, added, erase = form.key, form.write, form.erase
+
+    def step(t: int, W: Array) -> Array:
+        decayed = W if decay is None else decay[..., t, :, None] * W
+        write = added[..., t, :]
+        if erase is not None:
+            read = W if form.undecayed else decayed
+            write = write - xp.einsum("...k,...kv->...v", erase[..., t, :], read)
+        return decayed + key[..., t, :, None] * write[..., None, :]
+
+    return step
+
+
 def stabilisers(
     log_decay: Array,
     log_beta: Array,
@@ -208,7 +235,7 @@ def normalised(readout: Array, form: NormalForm, xp: ModuleType) -> Array:
 
     Args:
         readout: (.., step, column).
-        form: of the run.
+        form: of the run; without a stabiliser, of a state that is not scaled.
         xp: numpy or torch.
     """
     if form.normaliser == "none":
@@ -216,6 +243,8 @@ def normalised(readout: Array, form: NormalForm, xp: ModuleType) -> Array:
     y, n = readout[..., :-1], readout[..., -1:]
     if form.normaliser == "sum":
         return y / xp.where(n == 0, xp.ones_like(n), n)
+    if form.stabiliser is None:
+        return y / xp.clip(abs(n), 1, None)
     # exp(-m) is 1 in units of the stabilised state; where it vanishes, 0 / 0 is still to be 0
     one = xp.clip(xp.exp(-form.stabiliser), xp.finfo(readout.dtype).tiny, None)
     return y / xp.maximum(abs(n), one)

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio.local import stepper
-from fwbio.normal_form import NormalForm, normal_form, normalised
+from fwbio.normal_form import NormalForm, advance, normal_form, normalised
 from fwbio.program import Operands, operands
 from fwbio.record import Keep, from_run, snapshot_steps
 
@@ -45,17 +45,10 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
         state[:] = np.swapaxes(given.initial, -1, -2) if form.transposed else given.initial
     drawn = np.empty((*given.shape, given.steps, state.shape[-2 if form.transposed else -1]))
     snapshots = np.empty((*given.shape, len(kept), *state.shape[-2:]))
-    added, erase = form.write, form.erase
+    write = advance(form, xp=np)
     for step in range(given.steps):
         for t in range(step * form.writes_per_step, (step + 1) * form.writes_per_step):
-            before = state
-            if form.log_decay is not None:
-                state = np.exp(form.log_decay[..., t, :, None]) * state
-            write = added[..., t, :]
-            if erase is not None:
-                read = before if form.undecayed else state
-                write = write - np.einsum("...k,...kv->...v", erase[..., t, :], read)
-            state = state + form.key[..., t, :, None] * write[..., None, :]
+            state = write(t, state)
         through = np.swapaxes(state, -1, -2) if form.transposed else state
         drawn[..., step, :] = np.einsum("...kv,...k->...v", through, _query(form, step, state))
         snapshots[..., kept == step, :, :] = state[..., None, :, :]
