@@ -1,14 +1,16 @@
 """How well a memory recalls: numbers from one record.
 
-`hits`, `cosine` and `projection` work on arrays; the functions that take a record name its axes.
+`hits`, `nearest`, `cosine` and `projection` work on arrays; the functions that take a record name
+its axes, and go through a lazy one block by block.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
+from fwbio.analyses.blockwise import blockwise, pieces
 from fwbio.errors import FwbioError
 
 ROUNDING = 1e-12  # cosines nearer to each other than this are a tie
@@ -73,14 +75,32 @@ def hits(
     Returns:
         (.., step), true or false.
     """
-    cosines = np.einsum("...tv,...sv->...ts", _unit(readout), _unit(value))
     own = cosine(readout, target)
-    right = np.empty(own.shape, dtype=bool)
-    for step in range(own.shape[-1]):
-        rivals = stored & (value != target[..., step, None, :]).any(-1)
-        best = np.where(rivals, cosines[..., step, :], -np.inf).max(-1)
-        right[..., step] = own[..., step] > best + ROUNDING
+    right = np.empty(np.broadcast_shapes(own.shape, stored.shape), dtype=bool)
+    for where, cosines, same in _compared(readout, value, stored, target):
+        best = np.where(same, -np.inf, cosines).max(-1, initial=-np.inf)
+        right[where] = np.broadcast_to(own, right.shape)[where] > best + ROUNDING
     return right & readout.any(-1)
+
+
+def nearest(readout: np.ndarray, value: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """The step whose stored value is nearest to each read-out by cosine.
+
+        s_t = argmax over stored v_s of cos(y_t, v_s)
+
+    Args:
+        readout: y (.., step, post).
+        value: (.., step, post), the candidates.
+        stored: (.., step), which of them are candidates.
+
+    Returns:
+        (.., step), the first of equally near ones.
+    """
+    leading = np.broadcast_shapes(readout.shape[:-2], value.shape[:-2], stored.shape[:-1])
+    found = np.empty((*leading, readout.shape[-2]), dtype=np.intp)
+    for where, cosines, _ in _compared(readout, value, stored):
+        found[where] = cosines.argmax(-1)
+    return found
 
 
 def recall_accuracy(record: xr.Dataset) -> Estimate:
@@ -92,7 +112,7 @@ def recall_accuracy(record: xr.Dataset) -> Estimate:
     Raises:
         FwbioError: the record lacks one of these, or no read-out is scored.
     """
-    return _mean(recall_hits(record), _scored(record))
+    return estimate(recall_hits(record), _scored(record))
 
 
 def recall_cosine(record: xr.Dataset) -> Estimate:
@@ -104,7 +124,7 @@ def recall_cosine(record: xr.Dataset) -> Estimate:
     Raises:
         FwbioError: the record lacks one of these, or no read-out is scored.
     """
-    return _mean(_per_step(cosine, record), _scored(record))
+    return estimate(_per_step(cosine, record), _scored(record))
 
 
 def recall_hits(record: xr.Dataset) -> xr.DataArray:
@@ -116,14 +136,34 @@ def recall_hits(record: xr.Dataset) -> xr.DataArray:
         FwbioError: the record has no `target` or no `stored`.
     """
     _require(record, "target", "stored")
-    return xr.apply_ufunc(
+    found: xr.DataArray = blockwise(
         hits,
         record.readout,
         record.target,
         shown_value(record),
         record.stored,
-        input_core_dims=[["step", "post"]] * 3 + [["step"]],
-        output_core_dims=[["step"]],
+        core=[["step", "post"]] * 3 + [["step"]],
+        out=["step"],
+        dtype=bool,
+    )
+    return found
+
+
+def per_step(record: xr.Dataset) -> xr.Dataset:
+    """Recall of every read-out: `accuracy` (a hit or not), `cosine` and `signal`, (.., step).
+
+    `signal` is the read-out's projection on its target, 1 for exact recall. All are dimensionless,
+    and lazy where the record is.
+
+    Raises:
+        FwbioError: the record has no `target` or no `stored`.
+    """
+    return xr.Dataset(
+        {
+            "accuracy": recall_hits(record),
+            "cosine": _per_step(cosine, record),
+            "signal": _per_step(projection, record),
+        }
     )
 
 
@@ -148,20 +188,43 @@ def recall_by_lag(record: xr.Dataset, *, width: int = 1) -> xr.Dataset:
             f"can't pool {width} lags", where="width", mend="give a whole number from 1"
         )
     scored = _scored(record)
-    pool = (record.lag // width).where(scored & (record.lag >= 0), -1)
-    pools = np.unique(pool.values[pool.values >= 0])
-    curves = {
-        "accuracy": recall_hits(record),
-        "cosine": _per_step(cosine, record),
-        "signal": _per_step(projection, record),
-    }
-    found: dict[str, tuple[str, list[float]]] = {}
-    for name, quantity in curves.items():
-        points = [_mean(quantity, pool == p) for p in pools]
-        found[name] = ("lag", [p.value for p in points])
-        found[f"{name}_se"] = ("lag", [p.standard_error for p in points])
-        found["count"] = ("lag", [p.count for p in points])
-    curve = xr.Dataset(found, coords={"lag": pools * width + (width - 1) / 2})
+    curves = per_step(record).assign(lag=record.lag, counted=scored & (record.lag >= 0)).compute()
+    return pooled_by_lag(curves.drop_vars(["lag", "counted"]), curves.lag, curves.counted, width)
+
+
+def pooled_by_lag(
+    curves: xr.Dataset, lag: xr.DataArray, counted: xr.DataArray, width: int = 1
+) -> xr.Dataset:
+    """Means of what each step has by the lag of its cue, each with its standard error over trials.
+
+    Args:
+        curves: quantities (.., step), as `per_step` gives them, in memory.
+        lag: (.., step) [presentations].
+        counted: (.., step), which steps count; their lags are not negative.
+        width: lags to pool into one point.
+
+    Returns:
+        The curves over `lag`, with `<name>_se` and `count`.
+    """
+    _, lag, counted = xr.broadcast(curves, lag, counted)
+    pools, which = np.unique(lag.values // width, return_inverse=True)
+    trials = counted.sizes.get("trial", 1)
+    cell = np.ravel_multi_index(
+        (_trial_index(counted), which.reshape(lag.shape)), (trials, pools.size)
+    )[counted.values]
+
+    def summed(weights: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(cell, weights, trials * pools.size).reshape(trials, pools.size)
+
+    n = summed()
+    seen = n.any(0)
+    found = {}
+    for name, curve in curves.items():
+        values = curve.broadcast_like(counted).transpose(*counted.dims).values[counted.values]
+        mean, spread = _ratio(summed(values.astype(np.float64))[:, seen], n[:, seen])
+        found[name], found[f"{name}_se"] = ("lag", mean), ("lag", spread)
+    found["count"] = ("lag", n.sum(0)[seen])
+    curve = xr.Dataset(found, coords={"lag": pools[seen] * width + (width - 1) / 2})
     for variable in curve.variables:
         curve[variable].attrs = {"units": "1"}
     curve["lag"].attrs["long_name"] = "presentations since the pair was stored"
@@ -176,7 +239,8 @@ def chance_level(record: xr.Dataset) -> float:
     """
     _require(record, "stored")
     scored = _scored(record)
-    return _mean(1 / record.stored.sum("step").clip(min=1) * xr.ones_like(scored), scored).value
+    candidates = record.stored.sum("step").clip(min=1)
+    return estimate(1 / candidates * xr.ones_like(scored, dtype=float), scored).value
 
 
 def shown_value(record: xr.Dataset) -> xr.DataArray:
@@ -191,19 +255,90 @@ def nearest_stored(record: xr.Dataset) -> xr.DataArray:
         FwbioError: the record has no `stored`.
     """
     _require(record, "stored")
-
-    def nearest(readout: np.ndarray, value: np.ndarray, stored: np.ndarray) -> np.ndarray:
-        cosines = np.einsum("...tv,...sv->...ts", _unit(readout), _unit(value))
-        return np.where(stored[..., None, :], cosines, -np.inf).argmax(-1)
-
-    return xr.apply_ufunc(
+    found: xr.DataArray = blockwise(
         nearest,
         record.readout,
         shown_value(record),
         record.stored,
-        input_core_dims=[["step", "post"], ["step", "post"], ["step"]],
-        output_core_dims=[["step"]],
+        core=[["step", "post"], ["step", "post"], ["step"]],
+        out=["step"],
+        dtype=np.intp,
     )
+    return found
+
+
+def estimate(quantity: xr.DataArray, counted: xr.DataArray) -> Estimate:
+    """The mean where `counted`, with the standard error of a ratio of sums over trials.
+
+        mean = sum_i x_i / sum_i n_i;   se = sd(x_i - mean n_i) / (sqrt(trials) mean of n_i)
+
+    Args:
+        quantity: (.., step), or any other dims.
+        counted: true where it counts, broadcast against it; x_i and n_i are sums over a trial.
+    """
+    quantity, counted = xr.broadcast(quantity, counted)
+    within = [d for d in quantity.dims if d != "trial"]
+    sums = xr.Dataset({"x": quantity.where(counted, 0).sum(within), "n": counted.sum(within)})
+    sums = sums.compute()
+    total, n = (np.atleast_1d(sums[name].values)[:, None] for name in "xn")
+    mean, spread = _ratio(total, n)
+    return Estimate(value=float(mean[0]), standard_error=float(spread[0]), count=int(n.sum()))
+
+
+def _ratio(total: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ratios of sums over trials and their standard errors, from (trial, k) each."""
+    mean = total.sum(0) / n.sum(0)
+    if len(n) < 2:
+        return mean, np.full(mean.shape, np.nan)
+    spread = np.std(total - mean * n, axis=0, ddof=1) / np.sqrt(len(n))
+    return mean, spread / n.mean(0)
+
+
+def _trial_index(array: xr.DataArray) -> np.ndarray:
+    """The trial of every entry; 0 where there is no such dim."""
+    if "trial" not in array.dims:
+        return np.zeros(array.shape, dtype=np.intp)
+    index = xr.DataArray(np.arange(array.sizes["trial"]), dims="trial")
+    return index.broadcast_like(array.drop_vars(array.coords)).transpose(*array.dims).values
+
+
+def _compared(
+    readout: np.ndarray,
+    value: np.ndarray,
+    stored: np.ndarray,
+    target: np.ndarray | None = None,
+) -> Iterator[tuple[tuple, np.ndarray, np.ndarray]]:
+    """Cosines of read-outs with candidates, a few trials at a time so that memory stays bounded.
+
+    Yields:
+        Where the read-outs belong in (.., step); their cosines with every value (item, t, s), -inf
+        with those that are not stored; whether each value equals the target.
+    """
+    target = readout if target is None else target
+    inputs = (readout, value, target)
+    leading = np.broadcast_shapes(*(x.shape[:-2] for x in inputs), stored.shape[:-1])
+    y, v, wanted = (np.broadcast_to(x, (*leading, *x.shape[-2:])) for x in inputs)
+    among = np.broadcast_to(stored, (*leading, stored.shape[-1]))
+    for index, rows in pieces(leading, y.shape[-2], max(v.shape[-2:])):
+        candidates = v[index].astype(np.float64)
+        here = y[index][..., rows, :].astype(np.float64)
+        cosines = _unit(here) @ np.swapaxes(_unit(candidates), -1, -2)
+        cosines = np.where(among[index][..., None, :], cosines, -np.inf)
+        ids, target_ids = _labels(candidates, wanted[index][..., rows, :])
+        yield (*index, ..., rows), cosines, target_ids[..., :, None] == ids[..., None, :]
+
+
+def _labels(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Numbers (.., row) that are equal where rows are, within and between arrays (.., row, n)."""
+    known: dict[bytes, int] = {}
+    found = []
+    for array in arrays:
+        rows = np.ascontiguousarray(array.astype(np.float64) + 0.0)  # -0 is 0
+        labels = [
+            known.setdefault(row.tobytes(), len(known)) for row in rows.reshape(-1, rows.shape[-1])
+        ]
+        found.append(np.reshape(labels, rows.shape[:-1]))
+    return tuple(found)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -215,14 +350,15 @@ def _per_step(
     measure: Callable[[np.ndarray, np.ndarray], np.ndarray], record: xr.Dataset
 ) -> xr.DataArray:
     _require(record, "target")
-    return xr.apply_ufunc(
-        measure, record.readout, record.target, input_core_dims=[["post"], ["post"]]
+    found: xr.DataArray = blockwise(
+        measure, record.readout, record.target, core=[["post"], ["post"]]
     )
+    return found
 
 
 def _scored(record: xr.Dataset) -> xr.DataArray:
     _require(record, "scored")
-    if not record.scored.values.any():
+    if not bool(record.scored.any()):
         raise FwbioError(
             "no read-out is scored", where="record", mend="mark the steps that count in `scored`"
         )
@@ -237,16 +373,3 @@ def _require(record: xr.Dataset, *names: str) -> None:
                 where="record",
                 mend=f"give {name} to fwbio.program.make, or use a task's episode",
             )
-
-
-def _mean(quantity: xr.DataArray, counted: xr.DataArray) -> Estimate:
-    """The mean where `counted`, with the standard error of a ratio of sums over trials."""
-    quantity, counted = xr.broadcast(quantity, counted)
-    within = [d for d in quantity.dims if d != "trial"]
-    n = counted.sum(within).values
-    total = quantity.where(counted, 0).sum(within).values
-    value = total.sum() / n.sum()
-    if n.size < 2:
-        return Estimate(value=float(value), standard_error=float("nan"), count=int(n.sum()))
-    spread = np.std(total - value * n, ddof=1) / np.sqrt(n.size)
-    return Estimate(value=float(value), standard_error=float(spread / n.mean()), count=int(n.sum()))

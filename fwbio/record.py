@@ -1,6 +1,5 @@
 """What a run hands back: a dataset that names every axis and unit, checked, saved and loaded."""
 
-import json
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,11 +10,14 @@ from typing import Any, Literal, cast
 import numpy as np
 import xarray as xr
 
+from fwbio import blocks
+from fwbio.attributes import decoded_attrs, encoded_attrs
 from fwbio.errors import FwbioError
 from fwbio.files import written_aside
 from fwbio.rules import RULES
 
 Keep = Literal["last", "all"] | int
+Chunks = Mapping[str, int] | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ SCHEMA: Mapping[str, Variable] = {
 
 PROGRAM = ("key", "value", "query")
 RECORD = (*PROGRAM, "readout", "weights")
+UNCUT = frozenset(dim for variable in SCHEMA.values() for dim in variable.dims) - {"snapshot"}
 
 
 def labelled(name: str, values: Any, dims: tuple[Hashable, ...]) -> xr.DataArray:
@@ -233,14 +236,15 @@ def _dim_faults(name: str, array: xr.Variable, variable: Variable) -> list[str]:
 
 
 def _value_faults(name: str, array: xr.Variable, variable: Variable) -> list[str]:
-    values = array.values
+    values = array.data  # lazy where the record is: a test of it goes block by block
     if variable.logical:
         return [] if values.dtype == bool else [f"{name!r} should be true or false at each step"]
     if not np.issubdtype(values.dtype, np.number):
         return [f"{name!r} holds {values.dtype}, not numbers"]
     bad = ~np.isfinite(values)
     if bad.any():
-        return [f"{name!r} is NaN or infinite in {bad.sum()} places, first {_place(array, bad)}"]
+        count = int(bad.sum())
+        return [f"{name!r} is NaN or infinite in {count} places, first {_place(array, bad)}"]
     if name == "log_decay" and (values > 0).any():
         where = _place(array, values > 0)
         return [f"'log_decay' is above 0 (a decay above one), first {where}"]
@@ -248,7 +252,7 @@ def _value_faults(name: str, array: xr.Variable, variable: Variable) -> list[str
         return [f"{name!r} is not above 0, first {_place(array, values <= 0)}"]
     if name in {"theta_p", "theta_d"} and (values < 0).any():
         return [f"{name!r} is below 0, first {_place(array, values < 0)}"]
-    if name == "initial_gram" and not _symmetric(values):
+    if name == "initial_gram" and not _symmetric(array.values):
         return ["'initial_gram' is not symmetric, as second moments are"]
     return []
 
@@ -262,9 +266,9 @@ def _symmetric(matrices: np.ndarray) -> bool:
 
 
 def _place(array: xr.Variable, mask: np.ndarray) -> str:
-    index = np.argwhere(mask)[0]
+    index = np.unravel_index(int(mask.argmax()), mask.shape)
     at = ", ".join(f"{dim} {i}" for dim, i in zip(array.dims, index, strict=True)) or "its value"
-    return f"at {at} ({array.values[tuple(index)]:g})"
+    return f"at {at} ({float(array[tuple(index)]):g})"
 
 
 def require(record: xr.Dataset, *, where: str, need: Iterable[str] = RECORD) -> xr.Dataset:
@@ -292,7 +296,9 @@ def require(record: xr.Dataset, *, where: str, need: Iterable[str] = RECORD) -> 
 def save(record: xr.Dataset | xr.DataTree, path: str | Path) -> Path:
     """Write a record or a tree of them to NetCDF (`.nc`) or Zarr (`.zarr`), aside, then rename.
 
-    Attributes that a store can't hold (None, true, false, dicts, lists) are encoded as JSON.
+    Attributes that a store can't hold (None, true, false, dicts, lists) are encoded as JSON. Zarr
+    keeps blocks of trials and snapshots, steps and channels whole; what is lazy (as `load` opens
+    Zarr) is written block by block.
 
     Raises:
         FwbioError: the suffix is neither, or the folder can't be written.
@@ -304,22 +310,70 @@ def save(record: xr.Dataset | xr.DataTree, path: str | Path) -> Path:
             where=str(path),
             mend="end the name in .nc (NetCDF) or .zarr (Zarr)",
         )
-    encoded = _map_attrs(record, _encode)
+    encoded = encoded_attrs(record)
     with written_aside(path) as aside:
         if path.suffix == ".nc":
             encoded.to_netcdf(aside, engine="h5netcdf")
         else:
             # Zarr's format 3 doesn't specify strings of fixed length yet; format 2 does.
-            encoded.to_zarr(aside, consolidated=False, zarr_format=2)
+            _laid_out(encoded).to_zarr(aside, consolidated=False, zarr_format=2)
     return path
 
 
-def load(path: str | Path) -> xr.Dataset | xr.DataTree:
-    """Read what `save` wrote: a dataset, or a tree where groups were saved. NetCDF is read whole;
-    Zarr is opened lazily, so that a damaged chunk is met only when it is read.
+def save_blocks(parts: Iterable[xr.Dataset], path: str | Path, *, dim: str = "trial") -> Path:
+    """Write a record that is made part by part, and need never be in memory whole, to Zarr.
+
+    Args:
+        parts: records that follow one another along `dim` and are alike else; each is written
+            before the next is asked for.
+        path: ends in `.zarr`.
+        dim: the dim along which they are joined.
 
     Raises:
-        FwbioError: there is no such file, or it is not (or no longer) a whole store.
+        FwbioError: the suffix is another, there are no parts, a part does not go with the first,
+            or the folder can't be written.
+    """
+    path = Path(path)
+    if path.suffix != ".zarr":
+        raise FwbioError(
+            f"the suffix {path.suffix!r} names no store that grows",
+            where=str(path),
+            mend="end the name in .zarr (Zarr)",
+        )
+    with written_aside(path) as aside:
+        for i, part in enumerate(parts):
+            encoded = encoded_attrs(part)
+            try:
+                if i == 0:
+                    _laid_out(encoded).to_zarr(aside, consolidated=False, zarr_format=2)
+                else:
+                    encoded.to_zarr(aside, append_dim=dim, consolidated=False)
+            except ValueError as error:
+                raise FwbioError(
+                    f"part {i} can't be joined ({str(error).splitlines()[0]})",
+                    where=str(path),
+                    mend=f"give parts with the dim {dim!r} and the same variables and sizes else",
+                ) from error
+        if not aside.exists():
+            raise FwbioError("there are no parts", where=str(path), mend="give at least one record")
+    return path
+
+
+def load(path: str | Path, *, chunks: Chunks = "auto") -> xr.Dataset | xr.DataTree:
+    """Read what `save` wrote: a dataset, or a tree where groups were saved.
+
+    NetCDF is read whole. Zarr is opened as dask arrays, whatever its size: analyses go through it
+    block by block, and a damaged chunk is met only when it is read; `.load()` reads it whole.
+
+    Args:
+        path: ends in `.nc` or `.zarr`.
+        chunks: how Zarr is cut: "auto", blocks of trials and snapshots of some megabytes, steps
+            and channels whole; sizes by dim, as xarray takes them; None, not at all: it is read
+            whole, as NetCDF is.
+
+    Raises:
+        FwbioError: there is no such file, it is not (or no longer) a whole store, or chunks are
+            asked of NetCDF.
     """
     path = Path(path)
     if not path.exists():
@@ -328,12 +382,12 @@ def load(path: str | Path) -> xr.Dataset | xr.DataTree:
         raise FwbioError(
             "a folder is not a record", where=str(path), mend="name the .nc or .zarr in it"
         )
+    if path.suffix != ".zarr" and chunks not in ("auto", None):
+        raise FwbioError(
+            "NetCDF is read whole", where="chunks", mend="save it as .zarr, or leave chunks out"
+        )
     try:
-        if path.suffix == ".zarr":
-            tree = xr.open_datatree(path, engine="zarr", consolidated=False)
-        else:
-            with xr.open_datatree(path, engine="h5netcdf") as opened:
-                tree = opened.load()
+        tree = _open_zarr(path, chunks) if path.suffix == ".zarr" else _read_netcdf(path)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         told = (str(error) or "no details").splitlines()[0]
         raise FwbioError(
@@ -341,34 +395,32 @@ def load(path: str | Path) -> xr.Dataset | xr.DataTree:
             where=str(path),
             mend="make it again; a file cut short can't be mended",
         ) from error
-    tree = _map_attrs(tree, _decode)
+    tree = decoded_attrs(tree)
     return tree if tree.children else tree.to_dataset()
 
 
-def _map_attrs(record: Any, change: Any) -> Any:
+def _read_netcdf(path: Path) -> xr.DataTree:
+    with xr.open_datatree(path, engine="h5netcdf") as opened:
+        return opened.load()
+
+
+def _open_zarr(path: Path, chunks: Chunks) -> xr.DataTree:
+    def opened(cut: Any) -> xr.DataTree:
+        return xr.open_datatree(path, engine="zarr", consolidated=False, chunks=cut)
+
+    if chunks is None:
+        return opened(None).load()
+    if chunks != "auto":
+        return opened(dict(chunks))
+    import dask
+
+    nodes = [node.to_dataset(inherit=False) for node in opened(None).subtree]
+    with dask.config.set({"array.chunk-size": blocks.READ}):
+        return opened(blocks.read(nodes, UNCUT))
+
+
+def _laid_out(record: Any) -> Any:
     if isinstance(record, xr.DataTree):
         nodes = {node.path: node.to_dataset(inherit=False) for node in record.subtree}
-        return xr.DataTree.from_dict({at: _map_attrs(node, change) for at, node in nodes.items()})
-    changed = record.copy()
-    for holder in (changed, *changed.variables.values()):
-        holder.attrs = {name: change(value) for name, value in holder.attrs.items()}
-    return changed
-
-
-_JSON = "json:"
-
-
-def _encode(value: Any) -> Any:
-    plain = type(value) in {int, float} or (isinstance(value, str) and value[:5] != _JSON)
-    return value if plain else _JSON + json.dumps(value, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold of a NumPy number or array, or of anything else that has a name."""
-    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else str(value)
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_JSON):
-        return json.loads(value.removeprefix(_JSON))
-    return value.item() if isinstance(value, np.generic) else value
+        return xr.DataTree.from_dict({at: _laid_out(node) for at, node in nodes.items()})
+    return blocks.laid_out(record, UNCUT)

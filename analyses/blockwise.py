@@ -1,0 +1,71 @@
+"""Array functions on records, in memory or lazy: axes by name, lazy ones block by block."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+WORKSPACE = 2**22  # numbers in a temporary array: 32 MiB
+
+
+def blockwise(
+    function: Callable[..., Any],
+    *arrays: xr.DataArray,
+    core: Sequence[Sequence[Hashable]],
+    out: Sequence[Hashable] | Sequence[Sequence[Hashable]] = (),
+    dtype: type | Sequence[type] = float,
+    sizes: Mapping[Hashable, int] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Apply a function of the last axes along named dims, lazily where an array is.
+
+    Args:
+        function: of arrays (.., *core), which broadcast along all leading axes.
+        *arrays: of a record. Lazy ones are first cut anew where a core dim is in pieces.
+        core: the dims of each array that become the function's last axes.
+        out: the last dims of the result; a sequence of such where the function returns several.
+        dtype: of the result, or of each.
+        sizes: of dims that the arrays don't have.
+        options: further keyword arguments of the function.
+
+    Returns:
+        A DataArray (*leading, *out), or a tuple of them.
+    """
+    several = bool(out) and not isinstance(out[0], str)
+    return xr.apply_ufunc(
+        function,
+        *(whole(array, dims) for array, dims in zip(arrays, core, strict=True)),
+        input_core_dims=core,
+        output_core_dims=out if several else [out],
+        kwargs=dict(options or {}),
+        dask="parallelized",
+        output_dtypes=dtype if isinstance(dtype, Sequence) else [dtype],
+        dask_gufunc_kwargs={"output_sizes": dict(sizes or {})},
+    )
+
+
+def whole(array: xr.DataArray, dims: Sequence[Hashable]) -> xr.DataArray:
+    """The array with dims in one piece, where it is lazy and they are not."""
+    cut = {dim for dim, pieces in array.chunksizes.items() if len(pieces) > 1}
+    return array.chunk({dim: -1 for dim in dims if dim in cut}) if cut & set(dims) else array
+
+
+def pieces(
+    shape: tuple[int, ...], rows: int, width: int
+) -> Iterator[tuple[tuple[np.ndarray, ...], slice]]:
+    """Indices of leading axes and slices of rows, so that rows times `width` fit in WORKSPACE.
+
+    Args:
+        shape: of the leading axes.
+        rows: of each item of them.
+        width: numbers that a row takes.
+    """
+    at_once = max(WORKSPACE // max(width, 1), 1)
+    items = max(at_once // max(rows, 1), 1)
+    count = int(np.prod(shape))
+    for first in range(0, count, items):
+        flat = np.arange(first, min(first + items, count))
+        index = np.unravel_index(flat, shape) if shape else ()
+        for start in range(0, rows, at_once):
+            yield index, slice(start, min(start + at_once, rows))
