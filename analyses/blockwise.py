@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-WORKSPACE = 2**22  # numbers in a temporary array: 32 MiB
+WORKSPACE = 2**20  # numbers in a temporary array: 8 MiB, which caches hold in part
 
 
 def blockwise(
@@ -33,16 +33,40 @@ def blockwise(
         A DataArray (*leading, *out), or a tuple of them.
     """
     several = bool(out) and not isinstance(out[0], str)
-    return xr.apply_ufunc(
-        function,
-        *(whole(array, dims) for array, dims in zip(arrays, core, strict=True)),
-        input_core_dims=core,
-        output_core_dims=out if several else [out],
-        kwargs=dict(options or {}),
-        dask="parallelized",
-        output_dtypes=dtype if isinstance(dtype, Sequence) else [dtype],
-        dask_gufunc_kwargs={"output_sizes": dict(sizes or {})},
-    )
+
+    def applied(*parts: xr.DataArray) -> Any:
+        return xr.apply_ufunc(
+            function,
+            *parts,
+            input_core_dims=core,
+            output_core_dims=out if several else [out],
+            kwargs=dict(options or {}),
+            dask="parallelized",
+            output_dtypes=dtype if isinstance(dtype, Sequence) else [dtype],
+            dask_gufunc_kwargs={"output_sizes": dict(sizes or {})},
+        )
+
+    if any(array.chunks is not None for array in arrays):
+        return applied(*(whole(array, dims) for array, dims in zip(arrays, core, strict=True)))
+    found = [applied(*parts) for parts in _trials(arrays)]
+    if len(found) == 1:
+        return found[0]
+    if several:
+        return tuple(xr.concat(parts, "trial") for parts in zip(*found, strict=True))
+    return xr.concat(found, "trial")
+
+
+def _trials(arrays: Sequence[xr.DataArray]) -> Iterator[tuple[xr.DataArray, ...]]:
+    """The arrays, a few trials at a time where they are large."""
+    trials = max((array.sizes.get("trial", 0) for array in arrays), default=0)
+    numbers = max(array.size for array in arrays)
+    if trials < 2 or numbers <= WORKSPACE:
+        yield tuple(arrays)
+        return
+    at_once = max(trials * WORKSPACE // numbers, 1)
+    for first in range(0, trials, at_once):
+        part = {"trial": slice(first, first + at_once)}
+        yield tuple(array.isel(part, missing_dims="ignore") for array in arrays)
 
 
 def whole(array: xr.DataArray, dims: Sequence[Hashable]) -> xr.DataArray:
