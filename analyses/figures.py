@@ -7,11 +7,16 @@ from typing import Any
 
 import xarray as xr
 from matplotlib.figure import Figure
+from PIL import Image
 
 from fwbio.analyses import plots
 from fwbio.analyses.compare import require_comparison, summary
+from fwbio.analyses.night import PAPER, night
 from fwbio.analyses.recall import recall_by_lag
-from fwbio.analyses.words import listed
+from fwbio.analyses.words import listed, plural
+
+DPI = 130
+SCREEN = 80  # CSS pixels an inch, at which the figures' letters are as large as captions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +37,31 @@ class Drawing:
     alternative: str
     figure: Figure
 
-    def png(self) -> bytes:
-        """The figure as a PNG image on white; equal figures give equal bytes."""
-        buffer = io.BytesIO()
-        self.figure.savefig(
-            buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None}
-        )
-        return buffer.getvalue()
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height at which a page can show it legibly, CSS pixels."""
+        width, height = (round(inches * SCREEN) for inches in self.figure.get_size_inches())
+        return width, height
+
+    def png(self, *, dark: bool = False) -> bytes:
+        """The figure as a PNG image of at most 256 colours; equal figures give equal bytes.
+
+        Args:
+            dark: on a dark page's ground and in its colours, in place of white.
+        """
+        if not dark:
+            return _png(self.figure, "white")
+        self.figure.draw_without_rendering()
+        with night(self.figure):
+            return _png(self.figure, PAPER)
+
+
+def _png(figure: Figure, ground: str) -> bytes:
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI, facecolor=ground)
+    image = Image.open(drawn).convert("RGB")
+    image.quantize(256, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
+    return packed.getvalue()
 
 
 def draw(tree: xr.DataTree) -> Iterator[Drawing]:
@@ -86,6 +109,12 @@ class Records:
         c = self.config
         parts = [f"{c['pairs']} pairs", f"cue noise {c['noise']:g}"]
         parts += [f"a gap of {c['gap']} steps"] if c["gap"] else []
+        parts += [f"{name} {value}" for name, value in c.get("sizes", {}).items()]
+        shown = self.tree["episode"]
+        parts += [
+            f"items of {shown.sizes['item_feature']} and contents of"
+            f" {shown.sizes['content_feature']} features"
+        ]
         return f"Task {c['task']}: {', '.join(parts)}, seed {c['seed']}."
 
     @property
@@ -116,25 +145,40 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _legend(figure: Figure, *, columns: int) -> None:
-    """One legend below all panels: substrates first, then what else there is."""
-    shown = {
-        label: handle
-        for ax in figure.axes
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    order = list(plots.COLOURS)
-    labels = sorted(
-        shown,
-        key=lambda label: [label.startswith(s + " (") or label == s for s in order],
-        reverse=True,
-    )
+    """One legend below all panels, substrates first, then what else there is.
+
+    Where panels are of unequal trials, the counts stand in one entry of the substrate.
+    """
+    handles: dict[str, Any] = {}
+    counts: dict[str, list[int]] = {}
+    for ax in figure.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            name, _, trials = label.partition(" (")
+            if name in plots.COLOURS:
+                counts.setdefault(name, []).extend(int(n) for n in trials.split()[:1])
+            handles.setdefault(name if name in plots.COLOURS else label, handle)
+    labels = [*[s for s in plots.COLOURS if s in handles]]
+    labels += [label for label in handles if label not in plots.COLOURS]
     figure.legend(
-        [shown[label] for label in labels],
-        labels,
+        [handles[label] for label in labels],
+        [_with_trials(label, counts.get(label, [])) for label in labels],
         loc="outside lower center",
         ncols=columns,
         frameon=False,
     )
+
+
+def _with_trials(label: str, counts: list[int]) -> str:
+    """A substrate's label with its trials, those of the first panel first.
+
+    >>> _with_trials("rate", [64, 64, 8]), _with_trials("chance (0.05)", [])
+    ('rate (64 or 8 trials)', 'chance (0.05)')
+    """
+    distinct = list(dict.fromkeys(counts))
+    if not distinct:
+        return label
+    *others, last = distinct
+    return f"{label} ({' or '.join([*map(str, others), plural(last, 'trial')])})"
 
 
 def _recall(table: Records) -> Drawing:

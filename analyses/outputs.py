@@ -75,11 +75,13 @@ def write(
         summary(tree).to_csv(draft / TABLE, index=False)
         drawings = list(draw(tree))
         bar = tqdm(drawings, desc="figures", unit="figure", disable=not progress, leave=False)
-        images = {drawing.name: drawing.png() for drawing in bar}
+        pairs = {drawing.name: (drawing.png(), drawing.png(dark=True)) for drawing in bar}
+        images = {name: day for name, (day, _) in pairs.items()}
+        nights = {name: dark for name, (_, dark) in pairs.items()}
         (draft / FIGURES).mkdir()
         for name, image in images.items():
             (draft / FIGURES / f"{name}.png").write_bytes(image)
-        (draft / REPORT).write_text(render(tree, images, drawings), encoding="utf-8")
+        (draft / REPORT).write_text(render(tree, images, nights, drawings), encoding="utf-8")
         if with_tree:
             record.save(tree, draft / TREE)
         asides = {name: stack.enter_context(written_aside(folder / name)) for name in names}

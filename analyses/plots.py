@@ -147,18 +147,23 @@ def episode(
     ]
     for name, record in records.items():
         one = record.isel(trial=trial)
-        if _in_content_space(record, shown, trial):
+        if in_content_space(record, shown, trial):
             images, label = one.readout.values[steps] + baseline, name
         else:
             nearest = nearest_stored(one).values[steps]
             images, label = content[nearest], f"{name}\n(nearest stored)"
         rows.append((label, images, recall_hits(one).values[steps]))
-    limits = {"cue": _limits(shown.item.values[trial])}
+    limits = {"cue": brightness_limits(shown.item.values[trial])}
     axes = figure.subplots(len(rows), len(steps), squeeze=False)
     for (label, images, right), row in zip(rows, axes, strict=True):
-        low, high = limits.get(label, _limits(content))
+        low, high = limits.get(label, brightness_limits(content))
         for i, (image, ax) in enumerate(zip(images, row, strict=True)):
-            ax.imshow(_picture(image), cmap="gray" if low == 0 else "PuOr", vmin=low, vmax=high)
+            ax.imshow(
+                image.reshape(picture_shape(image.size)),
+                cmap="gray" if low == 0 else "PuOr",
+                vmin=low,
+                vmax=high,
+            )
             _bare(ax)
             if right is not None and not right[i]:
                 ax.text(0.97, 0.03, "×", transform=ax.transAxes, ha="right", va="bottom", **_CROSS)
@@ -310,7 +315,7 @@ def has_traces(record: xr.Dataset) -> bool:
 _CROSS: dict[str, Any] = {"color": "#D55E00", "fontsize": 13, "fontweight": "bold"}
 
 
-def _in_content_space(record: xr.Dataset, shown: xr.Dataset, trial: int) -> bool:
+def in_content_space(record: xr.Dataset, shown: xr.Dataset, trial: int) -> bool:
     """Whether values are contents less their mean, so that a read-out is a content again."""
     contrast = shown.content.values[trial] - shown.content_baseline.values
     writes = shown.writes.values
@@ -318,17 +323,16 @@ def _in_content_space(record: xr.Dataset, shown: xr.Dataset, trial: int) -> bool
     return value.shape == contrast.shape and np.allclose(value[writes], contrast[writes])
 
 
-def _limits(images: np.ndarray) -> tuple[float, float]:
+def brightness_limits(images: np.ndarray) -> tuple[float, float]:
     """The scale of images: from 0 where they are brightnesses, else even about 0."""
     top = float(np.abs(images).max()) or 1.0
     return (0.0, top) if images.min() >= 0 else (-top, top)
 
 
-def _picture(features: np.ndarray) -> np.ndarray:
-    """Features as the most nearly square picture that they fill."""
-    size = features.size
+def picture_shape(size: int) -> tuple[int, int]:
+    """Height and width of the most nearly square picture that `size` features fill."""
     height = max(h for h in range(1, int(np.sqrt(size)) + 1) if size % h == 0)
-    return features.reshape(height, -1)
+    return height, size // height
 
 
 def _colour_of(label: str) -> str:

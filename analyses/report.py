@@ -1,6 +1,5 @@
 """The report: one HTML file that needs nothing else, readable on a phone and in the dark."""
 
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,17 +7,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fwbio.analyses.compare import METRICS, PROGRAMMERS, require_comparison, summary
 from fwbio.analyses.figures import Drawing, Records
-from fwbio.analyses.plots import COLOURS
+from fwbio.analyses.page import embedded, pictured, render_page
+from fwbio.analyses.report_explorer import explorer
 from fwbio.analyses.substrates import SUBSTRATES
 from fwbio.analyses.words import listed, number
 from fwbio.rules import RULES
 from fwbio.tasks import TASKS
 
 SHOWN = tuple(m for m in METRICS if m not in {"recall_accuracy_se", "chance_level", "trials"})
+
+CONTENTS = (
+    ("summary", "Summary"),
+    ("not-run", "What was not run"),
+    ("explorer", "Explorer of episodes"),
+    ("figures", "Figures"),
+    ("substrates", "Substrates"),
+    ("rules", "Rules"),
+    ("references", "References"),
+    ("versions", "Versions"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,28 +51,31 @@ class SubstrateNote:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def render(tree: xr.DataTree, images: Mapping[str, bytes], drawings: list[Drawing]) -> str:
+def render(
+    tree: xr.DataTree,
+    images: Mapping[str, bytes],
+    nights: Mapping[str, bytes],
+    drawings: list[Drawing],
+) -> str:
     """The report of a comparison as HTML.
 
     Args:
         tree: as `fwbio.analyses.compare` makes it.
         images: the PNG of each drawing, by its name.
+        nights: those for a dark page.
         drawings: the figures, in the order of the report.
 
     Raises:
         FwbioError: the tree is not a comparison.
     """
     require_comparison(tree, where="comparison")
-    environment = Environment(
-        loader=PackageLoader("fwbio.analyses", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     table, frame = Records(tree), summary(tree)
     config = tree.attrs["config"]
-    return environment.get_template("report.html.j2").render(
+    episodes = explorer(table)
+    return render_page(
+        "report.html.j2",
+        scripts=["explorer.js"],
+        contents=CONTENTS,
         config=config,
         task=TASKS[config["task"]].summary if config["task"] in TASKS else "",
         command=tree.attrs["command"],
@@ -76,9 +89,10 @@ def render(tree: xr.DataTree, images: Mapping[str, bytes], drawings: list[Drawin
         metrics={name: METRICS[name] for name in SHOWN if (frame.metric == name).any()},
         notes=[_note(name, table) for name in table.substrates],
         trials=table.trials,
-        colours=COLOURS,
+        explorer=episodes,
+        explorer_data=embedded(episodes),
         chance=frame[frame.metric == "chance_level"]["value"].mean(),
-        figures=[(d, b64encode(images[d.name]).decode()) for d in drawings],
+        figures=pictured(drawings, images, nights),
     )
 
 

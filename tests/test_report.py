@@ -1,19 +1,23 @@
 """The report and the files beside it: whole, self-contained, and never half-written."""
 
 import base64
+import hashlib
+import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from PIL import Image
 from synthetic import refuse_oja, synaptic_record
 
 from fwbio import FwbioError, analyses, models, record
 from fwbio.analyses import outputs
 from fwbio.analyses.compare import COLUMNS
 
-VOID = {"meta", "img", "link", "br", "hr", "input"}
+VOID = {"meta", "img", "link", "br", "hr", "input", "source"}
 
 
 class Page(HTMLParser):
@@ -21,7 +25,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.text = [], [], []
+        self.open, self.tags, self.text, self.verbatim = [], [], [], {}
         self.feed(text)
         assert self.open == []
 
@@ -35,6 +39,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text.append(data)
+        if self.open and self.open[-1] in self.CDATA_CONTENT_ELEMENTS:
+            self.verbatim.setdefault(self.open[-1], []).append(data)
 
     def having(self, tag):
         return [attrs for name, attrs in self.tags if name == tag]
@@ -100,24 +106,48 @@ def test_the_table_is_the_summary(folder, tree):
 
 
 def test_the_page_fetches_nothing(page):
-    addresses = [
-        attrs[name] for _, attrs in page.tags for name in ("src", "href", "action") if name in attrs
-    ]
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    names = ("src", "srcset", "href", "action")
+    addresses = [attrs[name] for _, attrs in page.tags for name in names if name in attrs]
     assert addresses
-    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    for address in addresses:
+        assert address.startswith("data:image/webp;base64,") or address[1:] in ids, address
     style = "".join(page.text)
     assert "url(" not in style
     assert "@import" not in style
-    assert not page.having("script")
     assert not page.having("link")
 
 
+def test_the_page_may_run_its_own_script_and_nothing_else(page):
+    (policy,) = (m["content"] for m in page.having("meta") if "http-equiv" in m)
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == "'none'" and rules["img-src"] == "data:"
+    assert "unsafe" not in policy
+    for tag, rule in (("style", "style-src"), ("script", "script-src")):
+        own = page.verbatim[tag][-1]
+        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+        assert rules[rule] == f"'sha256-{digest}'"
+    assert not any(name.startswith("on") or name == "style" for _, a in page.tags for name in a)
+
+
+def pixels(image):
+    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+
+
 def test_the_page_shows_every_figure_with_words(page, folder):
-    images = page.having("img")
+    images, nights = page.having("img"), page.having("source")
     assert len(images) == len(page.having("figure")) == len(page.having("figcaption")) == 6
     assert all(len(image["alt"]) > 20 for image in images)
-    shown = {base64.b64decode(image["src"].partition(",")[2]) for image in images}
-    assert shown == {path.read_bytes() for path in (folder / "figures").iterdir()}
+    for image, night, figure in zip(images, nights, page.having("figure"), strict=True):
+        day, dark = (
+            pixels(base64.b64decode(address.partition(",")[2]))
+            for address in (image["src"], night["srcset"])
+        )
+        file = (folder / "figures" / f"{figure['id']}.png").read_bytes()
+        assert np.array_equal(day, pixels(file))
+        assert day.shape == dark.shape
+        assert (day[0, 0] == 255).all() and (dark[0, 0] < 40).all()
+        assert "dark" in night["media"]
 
 
 def test_the_page_is_for_readers(page):

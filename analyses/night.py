@@ -1,0 +1,77 @@
+"""A figure in the colours of a dark page, for as long as it is drawn that way."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from matplotlib.artist import Artist
+from matplotlib.collections import Collection
+from matplotlib.colors import to_rgba, to_rgba_array
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+
+PAPER, INK = "#15171a", "#e6e8eb"
+GREY = 0.08  # channels that differ by less are a shade of grey
+DIM = 0.35  # luminance below which a colour is lightened
+
+Colour = tuple[float, float, float, float]
+Change = tuple[Callable[[object], object], object, object]
+
+
+def by_night(colour: object) -> Colour:
+    """A colour on a dark page: greys change places, dark colours become lighter.
+
+    >>> [round(x, 2) for x in by_night("white")], [round(x, 2) for x in by_night("black")]
+    ([0.08, 0.09, 0.1, 1.0], [0.9, 0.91, 0.92, 1.0])
+    """
+    *channels, alpha = to_rgba(colour)  # type: ignore[arg-type]
+    if max(channels) - min(channels) < GREY:
+        share = sum(channels) / 3
+        ends = zip(to_rgba(INK)[:3], to_rgba(PAPER)[:3], strict=True)
+        red, green, blue = (ink + share * (paper - ink) for ink, paper in ends)
+    else:
+        luminance = sum(w * x for w, x in zip((0.21, 0.72, 0.07), channels, strict=True))
+        white = max(0.0, (DIM - luminance) / (1 - luminance)) * 1.4
+        red, green, blue = (x + white * (1 - x) for x in channels)
+    return (red, green, blue, alpha)
+
+
+@contextmanager
+def night(figure: Figure) -> Iterator[Figure]:
+    """The figure in a dark page's colours; what is drawn of data by a colour map stays as it is.
+
+    Args:
+        figure: drawn once already, so that its ticks stand.
+    """
+    changes = [change for artist in figure.findobj() for change in _changes(artist)]
+    try:
+        for change, _, to in changes:
+            change(to)
+        yield figure
+    finally:
+        for change, before, _ in changes:
+            change(before)
+
+
+def _changes(artist: Artist) -> Iterator[Change]:
+    """What to set on an artist: how, the value before and the value by night."""
+    if isinstance(artist, Text):
+        yield _change(artist.set_color, artist.get_color())
+    elif isinstance(artist, Line2D):
+        yield _change(artist.set_color, artist.get_color())
+        yield _change(artist.set_markerfacecolor, artist.get_markerfacecolor())
+        yield _change(artist.set_markeredgecolor, artist.get_markeredgecolor())
+    elif isinstance(artist, Patch):
+        yield _change(artist.set_facecolor, artist.get_facecolor())
+        yield _change(artist.set_edgecolor, artist.get_edgecolor())
+    elif isinstance(artist, Collection) and artist.get_array() is None:
+        for put, before in (
+            (artist.set_facecolor, artist.get_facecolor()),
+            (artist.set_edgecolor, artist.get_edgecolor()),
+        ):
+            yield put, before, [by_night(colour) for colour in to_rgba_array(before)]
+
+
+def _change(put: Callable, before: object) -> Change:
+    return put, before, by_night(before)
