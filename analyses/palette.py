@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 BLACK, BLUE, VERMILLION, GREEN = "#333333", "#0072B2", "#D55E00", "#009E73"
 PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
@@ -22,6 +22,7 @@ MARKERS: Mapping[str, str] = MappingProxyType(
 )
 SPIKE, AMPA, NMDA = BLACK, ORANGE, SKY
 
+_Name = TypeVar("_Name", str, int)
 Dashes = str | tuple[float, tuple[float, ...]]
 
 
@@ -106,7 +107,7 @@ def rule_style(rules: Iterable[str]) -> Mapping[str, Style]:
     return MappingProxyType({name: RULE_STYLES.get(name) or grey[name] for name in names})
 
 
-def series_style(names: Iterable[str]) -> Mapping[str, Style]:
+def series_style(names: Iterable[_Name]) -> Mapping[_Name, Style]:
     """Styles of series that are neither rules nor substrates, by their order.
 
     Args:

@@ -6,12 +6,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from fwbio.analyses.palette import FAINT, series_style
 from fwbio.errors import FwbioError
 
-# the palette of Okabe & Ito 2008, made for every kind of colour vision
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")
 _ASIDE = ("_expected", "_se", "_published")
-_FAINT = "#888888"
 
 
 def panels(record: xr.Dataset) -> list[str]:
@@ -22,8 +20,8 @@ def panels(record: xr.Dataset) -> list[str]:
 def protocol(record: xr.Dataset, figure: Figure | SubFigure) -> list[Axes]:
     """A protocol's outcome beside what was published, or what has a closed form.
 
-    Simulated values are coloured, one colour a series; closed forms are grey lines under them,
-    published points black with their standard errors.
+    Simulated values are coloured, one colour and marker or line a series; closed forms are grey
+    lines under them, published points hollow squares with their standard errors.
 
     Args:
         record: as the protocols of `fwbio.models.protocols.PROTOCOLS` make it.
@@ -52,21 +50,19 @@ def _panel(record: xr.Dataset, name: str, ax: Axes) -> None:
     series = measured.dims[0] if measured.ndim == 2 else None
     count = measured.sizes[series] if series else 1
     few = measured.sizes[x] <= 40
-    for i in range(count):
-        colour = _COLOURS[i % len(_COLOURS)]
+    for i, style in series_style(range(count)).items():
         if f"{name}_expected" in record:
             closed = _one(record[f"{name}_expected"], series, i)
-            ax.plot(closed[closed.dims[-1]], closed, color=_FAINT, linewidth=3, alpha=0.6)
+            ax.plot(closed[closed.dims[-1]], closed, color=FAINT, linewidth=3, alpha=0.6)
         error = _one(record[f"{name}_se"], series, i) if f"{name}_se" in record else None
         ax.errorbar(
             record[x],
             _one(measured, series, i),
             yerr=error,
-            color=colour,
-            marker="o" if few else None,
+            **(style.points if few else style.line)
+            | ({"linestyle": "-"} if few and f"{name}_expected" not in record else {}),
             markersize=4,
             linewidth=1.2,
-            linestyle="none" if few and f"{name}_expected" in record else "-",
             capsize=2,
             label=str(record[series].values[i]) if series else None,
         )
@@ -78,7 +74,7 @@ def _panel(record: xr.Dataset, name: str, ax: Axes) -> None:
                 published,
                 yerr=None if error is None else _one(error, series, i),
                 fmt="s",
-                color="black" if count == 1 else colour,
+                color="black" if count == 1 else style.colour,
                 markerfacecolor="white",
                 markersize=6,
                 capsize=3,
@@ -86,7 +82,7 @@ def _panel(record: xr.Dataset, name: str, ax: Axes) -> None:
             )
     if f"{name}_expected" in record:
         label = record[f"{name}_expected"].attrs.get("label", "closed form")
-        ax.plot([], [], color=_FAINT, linewidth=3, alpha=0.6, label=label)
+        ax.plot([], [], color=FAINT, linewidth=3, alpha=0.6, label=label)
     ax.set_xlabel(_named(record[x]))
     ax.set_ylabel(_named(measured))
     if ax.get_legend_handles_labels()[1]:
@@ -105,9 +101,9 @@ def _one(array: xr.DataArray, series: object, i: int) -> xr.DataArray:
 
 
 def _named(array: xr.DataArray) -> str:
-    units = array.attrs.get("units", "1")
+    units = array.attrs.get("units") or "1"
     name = array.attrs.get("long_name", str(array.name).replace("_", " "))
-    return name if units in {"1", ""} else f"{name} ({units})"
+    return f"{name} ({'dimensionless' if units == '1' else units})"
 
 
 def size(record: xr.Dataset) -> tuple[float, float]:

@@ -14,8 +14,8 @@ Every public function of analyses/ that draws - it returns Axes, one or several 
   `test_image_benchmarks_plots_scaling`. Further images of one function end in `__` and a word.
 - It may stand in any test file. What it draws is small and fixed: numbers written down, or of
   `np.random.default_rng(0)`; not of the `rng` fixture, and of no long run.
-- `pytest -n 0 tests/test_X.py --mpl-generate-path=tests/images` makes the image, below 30 kB. Look
-  at it before it is kept.
+- `pytest -n 0 tests/test_X.py --mpl-generate-path=tests/images` makes the image. It is small, at
+  best below 30 kB; look at it before it is kept.
 - What the test returns is then held to `faults`, by conftest.py: a unit on every axis of numbers,
   and no two series of one panel told apart by a colour that some eyes don't see.
 """
@@ -46,9 +46,9 @@ APART = 15.0
 
 # What a label ends with in brackets: a quantity's unit; what is counted, in the plural (or which
 # cell); or that it is a share, or has no dimension.
-_SI = r"[fpnumkMG\N{MICRO SIGN}]?(s|h|m|V|A|S|F|Hz|M|B|iB)"
+_SI = r"[fpnumkMG\N{MICRO SIGN}]?(s|h|min|m|V|A|S|F|Hz|M|mol|L|B|iB)"
 UNIT = re.compile(
-    rf"%|dimensionless|share( of [\w \-]+)?|cell|[a-z][a-z \-]*s|{_SI}([/ ·]{_SI})*|[KMG]iB"
+    rf"%|dimensionless|share( of [\w \-]+)?|cell|[a-z][a-z \-]*s|(1/|{_SI}[/ ·])*{_SI}|[KMG]iB"
 )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 from tolerances import TOLERANCES, assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -432,15 +433,20 @@ def test_the_figure_names_its_units():
         for rule, backend in itertools.product(LINEAR, ["recurrent", "chunked"])
         for axis, size in itertools.product("TB", [1, 2, 4])
     )
-    figure = bench_plots.scaling_figure(points)
+    figure = Figure(layout="constrained")
+    bench_plots.scaling_panels(points, figure)
     labels = [(ax.get_xlabel(), ax.get_ylabel().split("\n")[-1]) for ax in figure.axes]
     memory = "and results (MiB)"
-    assert labels == [("steps", "time (ms)"), ("trials", "time (ms)"), ("steps", memory)]
+    assert labels == [
+        ("length (steps)", "time (ms)"),
+        ("batch (trials)", "time (ms)"),
+        ("length (steps)", memory),
+    ]
     assert figure.axes[1].get_title() == "forward, T 128 H 2 K 16 V 16"
     lines = figure.axes[0].lines
     assert_close(lines[0].get_ydata(), 1e-3 * np.array([1, 2, 4]), "float64")
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines[:-1]}) == 12
-    assert len(set(bench_plots.COLOURS.values())) == len(LINEAR)
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines[:-1]}
+    assert len(looks) == 2 * len(LINEAR)
 
 
 def test_an_earlier_result_stays_where_writing_fails(tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def test_a_figure_has_a_panel_for_each_variable(dataset):
     figure = Figure()
     first, second = protocol_plots.protocol(dataset, figure)
     assert protocol_plots.panels(dataset) == ["change", "rate"]
-    assert (first.get_xlabel(), first.get_ylabel()) == ("lag (ms)", "change")
+    assert (first.get_xlabel(), first.get_ylabel()) == ("lag (ms)", "change (dimensionless)")
     assert (second.get_ylabel(), second.get_yscale()) == ("rate (Hz)", "log")
     labels = [text.get_text() for text in first.get_legend().get_texts()]
     assert set(labels) == {"pre", "post", "published", "closed form"}

@@ -50,12 +50,15 @@ def _finite(found: Any) -> Any:
 
 
 def _figure(points: Sequence[Mapping[str, Any]]) -> bytes:
-    from fwbio.analyses.benchmarks.plots import scaling_figure
+    from matplotlib.figure import Figure
 
+    from fwbio.analyses.benchmarks.plots import scaling_panels, scaling_size
+
+    rows = pd.DataFrame(points)
+    drawn = Figure(figsize=scaling_size(rows), layout="constrained")
+    scaling_panels(rows, drawn)
     buffer = io.BytesIO()
-    scaling_figure(pd.DataFrame(points)).savefig(
-        buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None}
-    )
+    drawn.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 

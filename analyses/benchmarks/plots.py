@@ -1,6 +1,6 @@
-"""The figure of a benchmark: each function draws on the Axes it is given, and saves nothing.
+"""The figure of a benchmark: each function draws on the Axes or figure it is given.
 
-One colour and one marker stand for each rule (Okabe & Ito 2008), one kind of line for each backend.
+Each rule looks as it does in every figure; full lines are chunks, dashed ones the plain loop.
 """
 
 from collections.abc import Mapping
@@ -9,30 +9,19 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
-COLOURS: Mapping[str, str] = MappingProxyType(
-    {
-        "hebb": "#333333",
-        "mamba2": "#56B4E9",
-        "gla": "#009E73",
-        "delta": "#E69F00",
-        "gated_delta": "#D55E00",
-        "kda": "#0072B2",
-    }
-)
-MARKERS: Mapping[str, str] = MappingProxyType(
-    dict(zip(COLOURS, ("o", "s", "^", "D", "v", "P"), strict=True))
-)
+from fwbio.analyses.palette import FAINT, rule_style
+
 LINES: Mapping[str, str] = MappingProxyType({"chunked": "-", "recurrent": "--"})
-FAINT = "#888888"
 LABELS: Mapping[str, tuple[str, float]] = MappingProxyType(
     {
         "seconds": ("time (ms)", 1e3),
         "extra_bytes": ("memory beyond inputs\nand results (MiB)", 2.0**-20),
     }
 )
-AXES: Mapping[str, str] = MappingProxyType({"T": "steps", "B": "trials"})
+AXES: Mapping[str, str] = MappingProxyType({"T": "length (steps)", "B": "batch (trials)"})
+PANELS = (("T", "seconds"), ("B", "seconds"), ("T", "extra_bytes"))
 
 
 def scaling(points: pd.DataFrame, quantity: str, ax: Axes) -> Axes:
@@ -45,13 +34,12 @@ def scaling(points: pd.DataFrame, quantity: str, ax: Axes) -> Axes:
     """
     name, unit = LABELS[quantity]
     shown = points[points[quantity] > 0]
+    styles = rule_style(shown.rule)
     for (rule, backend), line in shown.groupby(["rule", "backend"], sort=False):
         ax.plot(
             line["size"],
             unit * line[quantity],
-            linestyle=LINES.get(backend, ":"),
-            marker=MARKERS.get(rule, "x"),
-            color=COLOURS.get(rule, FAINT),
+            **styles[rule].points | {"linestyle": LINES.get(backend, ":")},
             markersize=4,
             linewidth=1.2,
             label=f"{rule} {backend}",
@@ -70,18 +58,17 @@ def scaling(points: pd.DataFrame, quantity: str, ax: Axes) -> Axes:
     return ax
 
 
-def scaling_figure(points: pd.DataFrame) -> Figure:
+def scaling_panels(points: pd.DataFrame, figure: Figure | SubFigure) -> list[Axes]:
     """Time against steps, time against trials and memory against steps, one row a direction.
 
     Args:
         points: rows of `fwbio.analyses.benchmarks.scaling.measure`.
+        figure: a figure or sub-figure to fill, of `scaling_size` inches.
     """
     directions = list(dict.fromkeys(points.direction))
-    panels = [("T", "seconds"), ("B", "seconds"), ("T", "extra_bytes")]
-    figure = Figure(figsize=(11, 3.1 * len(directions) + 1.1), layout="constrained")
-    grid = figure.subplots(len(directions), len(panels), squeeze=False)
+    grid = figure.subplots(len(directions), len(PANELS), squeeze=False)
     for direction, row in zip(directions, grid, strict=True):
-        for (axis, quantity), ax in zip(panels, row, strict=True):
+        for (axis, quantity), ax in zip(PANELS, row, strict=True):
             chosen = points[(points.direction == direction) & (points["axis"] == axis)]
             if chosen.empty:
                 ax.set_axis_off()
@@ -103,4 +90,9 @@ def scaling_figure(points: pd.DataFrame) -> Figure:
         frameon=False,
         fontsize=9,
     )
-    return figure
+    return list(grid.ravel())
+
+
+def scaling_size(points: pd.DataFrame) -> tuple[float, float]:
+    """The inches (width, height) that `scaling_panels` needs."""
+    return 11, 3.1 * points.direction.nunique() + 1.1

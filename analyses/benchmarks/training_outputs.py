@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from fwbio.files import written_aside
 
 DATA, TABLE, FIGURE = "training.json", "training.csv", "training.png"
-OURS, THEIRS, MEMORY = "#0072B2", "#999999", "#000000"
 
 
 def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -37,52 +34,24 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
     }
     measured = results[results.status == "measured"]
     if not measured.empty:
-        buffer = io.BytesIO()
-        throughput_figure(measured).savefig(
-            buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None}
-        )
-        contents[FIGURE] = buffer.getvalue()
+        contents[FIGURE] = figure(measured)
     with ExitStack() as stack:
         for name, content in contents.items():
             stack.enter_context(written_aside(folder / name)).write_bytes(content)
     return [folder / name for name in contents]
 
 
-def throughput(entries: pd.DataFrame, ax: Axes) -> Axes:
-    """Time of a step as bars, the memories' part of it dark, tokens a second beside each.
+def figure(measured: pd.DataFrame) -> bytes:
+    """The figure of what was measured, as PNG."""
+    from matplotlib.figure import Figure
 
-    Args:
-        entries: measured results of one row and number of threads.
-        ax: where to draw.
-    """
-    shown = entries.sort_values("step_s", ascending=False)
-    colours = [OURS if ours else THEIRS for ours in shown.ours]
-    places = range(len(shown))
-    ax.barh(places, 1e3 * shown.step_s, color=colours)
-    ax.barh(places, 1e3 * shown.memory_s, color=MEMORY, alpha=0.35)
-    for place, entry in zip(places, shown.itertuples(), strict=True):
-        told = f" {entry.tokens_per_s:,.0f} tokens/s"
-        ax.text(1e3 * entry.step_s, place, told, va="center", fontsize=8)
-    ax.set_yticks(places, shown.implementation, fontsize=8)
-    ax.set_xlim(0, 1.35e3 * shown.step_s.max())
-    ax.set_xlabel("a step of training (ms); dark: the memories alone")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+    from fwbio.analyses.benchmarks.training_plots import throughput_panels, throughput_size
 
-
-def throughput_figure(measured: pd.DataFrame) -> Figure:
-    """A panel for each row and number of threads.
-
-    Args:
-        measured: results with a speed.
-    """
-    groups = list(measured.groupby(["row", "threads"], sort=False))
-    figure = Figure(figsize=(8, 1.6 * len(groups) + 0.4), layout="constrained")
-    panels = figure.subplots(len(groups), squeeze=False)[:, 0]
-    for ((row, threads), entries), ax in zip(groups, panels, strict=True):
-        ax.set_title(f"{row}, {threads} thread{'s' if threads > 1 else ''}", fontsize=9)
-        throughput(entries, ax)
-    return figure
+    drawn = Figure(figsize=throughput_size(measured), layout="constrained")
+    throughput_panels(measured, drawn)
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def table(found: Mapping[str, Any]) -> Any:

@@ -150,8 +150,8 @@ def learning_curves(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
         x,
         y,
         ax,
-        xlabel="training sequences",
-        ylabel="validation error (%); dashed: published",
+        xlabel="training (sequences)",
+        ylabel="validation error (%)",
         dashed=dashed | {"most frequent digit": GUESS},
         above=True,
     )

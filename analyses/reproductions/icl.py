@@ -257,8 +257,8 @@ def predictions(name: str, called: str, outcomes: Sequence[Outcome], ax: Axes) -
         series(outcomes, "classical", layer=name)[0],
         series(outcomes, "predicted", layer=name)[0],
         ax,
-        xlabel=f"prediction of {called}",
-        ylabel=f"prediction of a trained layer: {name}",
+        xlabel=f"prediction of\n{called} (dimensionless)",
+        ylabel=f"prediction of a trained layer:\n{name} (dimensionless)",
         label="a query each",
     )
 

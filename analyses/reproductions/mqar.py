@@ -6,6 +6,7 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
+from fwbio.analyses.palette import RULE_STYLES
 from fwbio.analyses.reproductions import plots
 from fwbio.analyses.reproductions.reproduction import (
     Claim,
@@ -186,19 +187,20 @@ def claims(outcomes: Sequence[Outcome]) -> list[Claim]:
 def by_rule(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
     """The accuracy of each rule where they differ, beside what was published for a larger size."""
     length = max(int(x.condition["length"]) for x in outcomes)
-    groups, published = {}, {}
+    groups, styles, published = {}, {}, {}
     for rule, convolution in MODELS:
         values = found(outcomes, "accuracy", rule=rule, convolution=convolution, length=length)
         if values.size:
             alike = convolution != AS_PUBLISHED[rule]
             name = f"{rule}\nconvolved" if alike else rule
-            groups[name] = values
+            groups[name], styles[name] = values, RULE_STYLES[rule]
             published |= {} if alike else {name: PUBLISHED[rule]}
     return plots.strip(
         groups,
         ax,
         xlabel=f"rule (length {length})",
         ylabel="accuracy (share of queries)",
+        styles=styles,
         published=published,
         published_label=f"published, {PUBLISHED_AT}",
     )

@@ -138,7 +138,7 @@ def by_position(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
         curves,
         ax,
         xlabel="position (bits)",
-        ylabel="accuracy",
+        ylabel="accuracy (share of sequences)",
         dashed={"chance": CHANCE},
         above=True,
     )

@@ -151,24 +151,21 @@ def claims(outcomes: Sequence[Outcome]) -> list[Claim]:
 
 def unique_keys(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
     """Setting 1: the loss against the number of keys, with the rank floors as lines."""
-    _by_keys(outcomes, 1, ax)
     keys = np.arange(1, max(FULL.unique) + 1)
     for feature, style, name in (("elu", "-", "linear"), ("dpfp", ":", "DPFP-1")):
         floors = [floor(int(count), feature) for count in keys]
         label = f"floor, {name}"
         ax.plot(keys, floors, color=plots.FAINT, linestyle=style, linewidth=1, label=label)
-    ax.legend(fontsize=8, framealpha=0.8, edgecolor="none")
-    return ax
+    return _by_keys(outcomes, 1, ax)
 
 
 def repeated_keys(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
     """Setting 2: the same on a logarithmic scale."""
-    _by_keys(outcomes, 2, ax)
     ax.set_yscale("log")
-    return ax
+    return _by_keys(outcomes, 2, ax)
 
 
-def _by_keys(outcomes: Sequence[Outcome], setting: int, ax: Axes) -> None:
+def _by_keys(outcomes: Sequence[Outcome], setting: int, ax: Axes) -> Axes:
     x: dict[str, list[float]] = {}
     y: dict[str, np.ndarray] = {}
     squares: dict[str, Mapping[float, float]] = {}
@@ -188,12 +185,12 @@ def _by_keys(outcomes: Sequence[Outcome], setting: int, ax: Axes) -> None:
         squares[model] = {
             keys: value for (s, m, keys), value in PUBLISHED.items() if (s, m) == (setting, model)
         }
-    plots.bands(
+    return plots.bands(
         x,
         y,
         ax,
-        xlabel=f"keys (setting {setting})",
-        ylabel="loss; squares: published",
+        xlabel=f"{'unique' if setting == 1 else 'repeated'} keys in a sequence (keys)",
+        ylabel="loss (dimensionless)",
         squares=squares,
         points=True,
     )
