@@ -1,0 +1,323 @@
+"""What a rule predicts of the next observation, from all that were made before it.
+
+A memory is W_t = step(W_{t-1}) with noise of variance q in each of its weights, seen with noise of
+variance r, so that what is left of the last prediction's error corrects the next one:
+
+    p- = a_t^2 p + q;   e_t = seen_t - W_t|t-1;   g = p- / (p- + r);   W_t = W_t|t-1 + g e_t;
+    p = (1 - g) p-
+
+one variance p for all weights and a_t^2 the mean square that the step leaves of an error in one of
+them: the Kalman filter where steps multiply all weights alike (sums and scalar decays), and a
+predictor of fixed gain elsewhere. Read-outs y = W^T x correct W along x.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fwbio.analyses.identification.unknowns import Model
+from fwbio.local import stepper
+from fwbio.normal_form import NormalForm, advance, normal_form
+
+DIFFERENCE = 1e-6  # step of a derivative, in units of its parameter
+ROUGH_DIFFERENCE = 0.05  # of one by which predictions jump
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filtered:
+    """Innovations of a batch of settings, summed over the channels of each trial and step.
+
+    Args:
+        squares: |e|^2 (setting, trial, seen).
+        spread: their predicted variance in units of r, (setting, trial, seen).
+        counts: how many numbers were seen, (trial, seen).
+        curvature: sum of J^T J / spread (setting, parameter, parameter), J = de/d parameter; None
+            unless asked for.
+        slope: sum of J^T e / spread (setting, parameter).
+        scores: the same of each trial and step, (setting, trial, seen, parameter).
+    """
+
+    squares: np.ndarray
+    spread: np.ndarray
+    counts: np.ndarray
+    curvature: np.ndarray | None = None
+    slope: np.ndarray | None = None
+    scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Observations in the orientation of the state, by the step after which they were made.
+
+    Args:
+        at: step -> place among the observations.
+        values: (seen, trial, ..), 0 where nothing was seen.
+        mask: 1 where something was seen and 0 elsewhere, or None where all was.
+        counts: how many numbers, (trial, seen).
+    """
+
+    at: dict[int, int]
+    values: np.ndarray
+    mask: np.ndarray | None
+    counts: np.ndarray
+
+
+def seen(model: Model) -> Seen:
+    """The observations that a model is to explain."""
+    given = model.recording
+    if model.observed == "weights":
+        values, steps = given.weights, given.snapshots
+        if model.rule.terms.transposed:
+            values = np.swapaxes(values, -1, -2)
+    else:
+        values, steps = given.readout, np.arange(given.steps)
+    values = np.moveaxis(values, 0, 1)
+    there = np.isfinite(values)
+    some = there.reshape(len(values), -1).any(-1)
+    values, there, steps = values[some], there[some], steps[some]
+    counts = there.reshape(*there.shape[:2], -1).sum(-1).T
+    if model.observed == "weights" and given.initial is None:
+        counts[:, 0] = 0  # the first of them are where the memory starts
+    return Seen(
+        at={int(step): place for place, step in enumerate(steps)},
+        values=np.where(there, values, 0.0),
+        mask=None if there.all() else there.astype(float),
+        counts=counts,
+    )
+
+
+def filtered(
+    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, *, derivatives: bool = False
+) -> Filtered:
+    """Run the predictor at a batch of settings.
+
+    Args:
+        model: the rule and its recording.
+        data: its observations.
+        theta: (setting, parameter).
+        rho: q / r of each setting, (setting,).
+        derivatives: whether to give `curvature`, `slope` and `scores`.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        if not derivatives:
+            return _run(model, data, theta, rho, None)
+        points, count = theta.shape
+        steps = _differences(model, theta)
+        around = np.repeat(theta[:, None], count + 1, axis=1)
+        around[:, 1:] += steps[:, :, None] * np.eye(count)
+        return _run(
+            model,
+            data,
+            around.reshape(points * (count + 1), count),
+            np.repeat(rho, count + 1),
+            steps,
+        )
+
+
+def _differences(model: Model, theta: np.ndarray) -> np.ndarray:
+    """Steps of one-sided derivatives that stay within bounds, (setting, parameter)."""
+    typical = np.maximum(np.abs(theta), model.each("typical"))
+    smooth = model.each("smooth") > 0
+    step = np.where(smooth, DIFFERENCE, ROUGH_DIFFERENCE) * typical
+    return np.where(theta + step > model.each("high"), -step, step)
+
+
+def _run(
+    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, steps: np.ndarray | None
+) -> Filtered:
+    given = model.recording
+    streams = model.streams(theta)
+    batch, trials = len(theta), given.trials
+    writer = _Writer(model, streams, batch)
+    scale = np.asarray(model.scales(theta))
+    state = writer.start(scale)
+    variances = _Variances(model, writer, data, rho)
+    group = 1 if steps is None else steps.shape[1] + 1
+    points = batch // group
+    squares = np.empty((points, trials, len(data.at)))
+    spread = np.empty_like(squares)
+    sums = _Sums(points, steps, squares.shape) if steps is not None else None
+    for t in range(given.steps):
+        state = writer.step(t, state)
+        variances.step(t)
+        if t not in data.at:
+            continue
+        place = data.at[t]
+        error = data.values[place] - scale * writer.observed(state, t)
+        if data.mask is not None:
+            error = error * data.mask[place]
+        s, state = variances.update(t, place, state, error, scale)
+        s = s[::group]
+        here = error.reshape(points, group, trials, -1)
+        squares[:, :, place] = np.einsum("btn,btn->bt", here[:, 0], here[:, 0])
+        spread[:, :, place] = s
+        if sums is not None:
+            sums.add(place, here / np.sqrt(s)[:, None, :, None])
+    found = Filtered(squares=squares, spread=spread, counts=data.counts)
+    if sums is None:
+        return found
+    return Filtered(
+        squares=squares,
+        spread=spread,
+        counts=data.counts,
+        curvature=sums.curvature,
+        slope=sums.slope,
+        scores=sums.scores,
+    )
+
+
+class _Sums:
+    """Normal equations, summed step by step."""
+
+    def __init__(self, points: int, steps: np.ndarray, shape: tuple[int, ...]) -> None:
+        count = steps.shape[1]
+        self.steps = steps[:, :, None, None]
+        self.curvature = np.zeros((points, count, count))
+        self.slope = np.zeros((points, count))
+        self.scores = np.zeros((*shape, count))
+
+    def add(self, place: int, errors: np.ndarray) -> None:
+        """Add errors (point, 1 + parameter, trial, number) over the root of their spread."""
+        J = (errors[:, 1:] - errors[:, :1]) / self.steps
+        score = np.einsum("pctn,ptn->ptc", J, errors[:, 0])
+        flat = J.reshape(*J.shape[:2], J.shape[2] * J.shape[3])
+        self.curvature += flat @ np.swapaxes(flat, -1, -2)
+        self.slope += score.sum(1)
+        self.scores[:, :, place] = score
+
+
+class _Writer:
+    """Steps of a memory, its start, and what is seen of it."""
+
+    def __init__(self, model: Model, streams: dict[str, np.ndarray], batch: int) -> None:
+        self.model, self.batch = model, batch
+        self.terms = model.rule.terms
+        self.form: NormalForm | None = None
+        self.streams = streams
+        self.writes = 1
+        if self.terms.linear:
+            writes = streams["key"].shape[2] // model.recording.steps
+            self.form = normal_form(model.rule, streams, xp=np, time_axis=2, writes_per_step=writes)
+            self.writes = self.form.writes_per_step
+            self._step = advance(self.form, xp=np)
+            self.query = self.form.query
+        else:
+            self._step = stepper(model.rule, streams, xp=np, axis=2)
+            self.query = streams["query"]
+
+    def start(self, scale: np.ndarray) -> np.ndarray:
+        """The weights before the first step, in the rule's own unit."""
+        given = self.model.recording
+        initial = given.initial
+        if initial is None:
+            initial = np.zeros((given.trials, given.pre, given.post))
+        if self.terms.transposed:
+            initial = np.swapaxes(initial, -1, -2)
+        state = np.broadcast_to(initial, (self.batch, *initial.shape)) / scale
+        if self.terms.companion is None:
+            return state
+        beside = 1 if self.terms.companion == "normaliser" else given.pre
+        return np.concatenate([state, np.zeros((*state.shape[:-1], beside))], -1)
+
+    def step(self, t: int, state: np.ndarray) -> np.ndarray:
+        """The state after a step's writes."""
+        for write in range(t * self.writes, (t + 1) * self.writes):
+            state = self._step(write, state)
+        return state
+
+    def observed(self, state: np.ndarray, t: int) -> np.ndarray:
+        """The weights, or what the step's query reads."""
+        if self.model.observed == "weights":
+            return state
+        return self._readout(state, t)
+
+    def _readout(self, state: np.ndarray, t: int) -> np.ndarray:
+        query = self.query[:, :, t]
+        if self.terms.companion == "gram":
+            ridge = self.form.ridge[:, :, t, :, None]
+            matrix = state[..., self.model.recording.post :] + ridge * np.eye(query.shape[-1])
+            query = np.linalg.solve(matrix, query[..., None])[..., 0]
+            state = state[..., : self.model.recording.post]
+        if self.terms.transposed:
+            state = np.swapaxes(state, -1, -2)
+        read = np.einsum("...k,...kv->...v", query, state)
+        if self.terms.normaliser == "none":
+            return read
+        y, n = read[..., :-1], read[..., -1:]
+        if self.terms.normaliser == "bounded":
+            return y / np.maximum(np.abs(n), 1)
+        return y / np.where(n == 0, 1, n)
+
+    def kept(self) -> np.ndarray | None:
+        """The mean square of an error that a step leaves, (setting, trial, step); None where 1."""
+        form = self.form
+        if form is None:
+            return None
+        shape = (self.batch, self.model.recording.trials, form.key.shape[2])
+        d = np.ones(1) if form.log_decay is None else np.exp(form.log_decay)
+        channels = form.key.shape[-1]
+        total = np.broadcast_to(d**2, (*d.shape[:-1], channels) if d.ndim > 1 else (channels,))
+        total = total.sum(-1)
+        if form.erase is not None:
+            p, k = form.erase, form.key
+            reach = p if form.undecayed else p * d
+            total = total - 2 * (k * reach * d).sum(-1) + (k**2).sum(-1) * (reach**2).sum(-1)
+        elif form.log_decay is None:
+            return None
+        left = np.broadcast_to(total / channels, shape)
+        return left.reshape(*shape[:2], -1, self.writes).prod(-1)
+
+
+class _Variances:
+    """The variance of the prediction, in units of r, and the gain that follows from it."""
+
+    def __init__(self, model: Model, writer: _Writer, data: Seen, rho: np.ndarray) -> None:
+        self.model, self.data, self.rho = model, data, rho[:, None]
+        given = model.recording
+        start = 1.0 if given.initial is None else 0.0
+        self.p = np.full((len(rho), given.trials), start)
+        self.exact = not rho.any() and given.initial is not None
+        self.kept = None if self.exact else writer.kept()
+        self.adopts = given.initial is None and model.observed == "weights"
+        self.power = None
+        plain = model.rule.terms.companion is None
+        self.corrects = model.observed == "weights" or plain
+        if model.observed == "readout":
+            self.query = writer.query
+            self.power = (writer.query**2).sum(-1)
+        self.first = min(data.at)
+
+    def step(self, t: int) -> None:
+        """Let a step pass."""
+        if self.exact:
+            return
+        kept = 1.0 if self.kept is None else self.kept[:, :, t]
+        self.p = kept * self.p + self.rho
+
+    def update(
+        self, t: int, place: int, state: np.ndarray, error: np.ndarray, scale: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The innovations' spread (setting, trial) and the corrected state."""
+        if self.adopts and t == self.first:
+            # the first observation is where the memory starts: nothing predicts it
+            error[:], adopted = 0.0, state + error / scale
+            self.p = np.ones_like(self.p)
+            return np.ones_like(self.p), adopted
+        if self.exact or not self.corrects:
+            return np.ones_like(self.p), state
+        if self.model.observed == "weights":
+            gain = self.p / (self.p + 1)
+            spread = self.p + 1
+            self.p = gain
+            change = gain[..., None, None] * error
+        else:
+            power = self.power[:, :, t]
+            spread = self.p * power + 1
+            along = (self.p / spread)[..., None] * self.query[:, :, t]
+            if self.model.rule.terms.transposed:
+                change = error[..., :, None] * along[..., None, :]
+            else:
+                change = along[..., :, None] * error[..., None, :]
+            share = self.p * power / spread / self.query.shape[-1]
+            self.p = self.p * (1 - share)
+        return spread, state + change / scale

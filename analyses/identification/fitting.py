@@ -1,0 +1,241 @@
+"""Fits of one rule to a recording: Levenberg and Marquardt's steps within bounds.
+
+The likelihood of the innovations e_t of variance sigma^2 s_t, with sigma at its best,
+
+    log L = -N/2 (log(2 pi sigma^2) + 1) - 1/2 sum_t n_t log s_t,   sigma^2 = sum_t |e_t|^2 / s_t / N
+
+is maximised over the rule's constants and over rho, the share q / r of process noise.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fwbio.analyses.identification.filtering import Filtered, Seen, filtered, seen
+from fwbio.analyses.identification.unknowns import Model, Refused
+
+ITERATIONS = 60
+SCOUTING = 4  # iterations of all starts together, before the best goes on
+ENOUGH = 1e-6  # change of log L
+DAMPINGS = (0.0, 0.1, 10.0)  # times the point's own
+RHO_LEAST, RHO_MOST, RHO_START = 1e-7, 1e5, 1e-2
+LARGEST_BATCH = 4_000_000  # numbers of state at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The best point of a model, and what it leaves.
+
+    Args:
+        model: what was fitted.
+        theta: its parameters, (parameter,).
+        rho: process over measurement noise, q / r.
+        variance: sigma^2, the measurement noise where there is some (rho < inf).
+        log_likelihood: of all numbers seen.
+        parts: of each trial and step, (trial, seen).
+        squares: |e|^2, likewise.
+        counts: how many numbers, likewise.
+        covariance: of `theta`, (parameter, parameter); infinite where the data don't determine it.
+    """
+
+    model: Model
+    theta: np.ndarray
+    rho: float
+    variance: float
+    log_likelihood: float
+    parts: np.ndarray
+    squares: np.ndarray
+    counts: np.ndarray
+    covariance: np.ndarray
+
+
+def fit(model: Model) -> Fit:
+    """The most likely constants of a model.
+
+    Rules with a constant for each channel start from their fit with one for all of them.
+
+    Args:
+        model: a rule on a recording.
+
+    Raises:
+        Refused: its predictions overflow wherever the fit starts.
+    """
+    data = seen(model)
+    if not model.channelled:
+        points, rho = _scout(model, data)
+    else:
+        tied = replace(model, tied=True)
+        points, rho = _scout(tied, data)
+        theta, rho = _climb(tied, data, points, rho, ITERATIONS)
+        points = model.untied(theta[0])[1][None]
+    theta, rho = _climb(model, data, points, rho, ITERATIONS)
+    return _summary(model, data, theta[0], float(rho[0]))
+
+
+def _scout(model: Model, data: Seen) -> tuple[np.ndarray, np.ndarray]:
+    """The best of all starts after a few steps each."""
+    points = model.starts()
+    points = _amplified(model, data, points)
+    rho = np.full(len(points), RHO_START)
+    points, rho = _climb(model, data, points, rho, SCOUTING)
+    best = np.argmin(objective(filtered(model, data, points, rho)))
+    return points[[best]], rho[[best]]
+
+
+def _amplified(model: Model, data: Seen, points: np.ndarray) -> np.ndarray:
+    """Starts whose predictions are as large as what was seen, where a unit can make them so."""
+    where = model.slices.get("scale")
+    if where is None:
+        return points
+
+    def left(scale: float) -> np.ndarray:
+        tried = points.copy()
+        tried[:, where] = scale
+        return filtered(model, data, tried, np.zeros(len(tried))).squares.sum((1, 2))
+
+    none, once, twice = left(1e-9), left(1.0), left(2.0)
+    with np.errstate(all="ignore"):
+        curvature = (twice - 2 * once + none) / 2
+        best = (none - once + curvature) / (2 * curvature)
+    points = points.copy()
+    points[:, where] = np.where(np.isfinite(best) & (best > 0), best, 1.0)[:, None]
+    return points
+
+
+def objective(found: Filtered) -> np.ndarray:
+    """Minus log L of each setting, but for a constant; infinite where predictions overflow."""
+    total = found.counts.sum()
+    with np.errstate(all="ignore"):
+        weighted = (found.squares / found.spread).sum((1, 2))
+        value = 0.5 * total * np.log(np.maximum(weighted, 1e-300))
+        value = value + 0.5 * (found.counts * np.log(found.spread)).sum((1, 2))
+    return np.where(np.isfinite(value), value, np.inf)
+
+
+def _climb(
+    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, iterations: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Descend from several points at once, each with a damping and a stride in rho of its own."""
+    low, high = model.each("low"), model.each("high")
+    theta = np.clip(theta, low, high)
+    points, count = theta.shape
+    damping, stride = np.full(points, 1e-3), np.full(points, 10.0)
+    best = objective(filtered(model, data, theta, rho))
+    for _ in range(iterations):
+        here = filtered(model, data, theta, rho, derivatives=True)
+        tried = np.stack([_step(here, theta, damping * f, low, high) for f in DAMPINGS], 1)
+        rhos = _rhos(rho, stride)
+        every_theta = np.repeat(tried[:, :, None], rhos.shape[1], axis=2)
+        every_rho = np.broadcast_to(rhos[:, None], every_theta.shape[:3])
+        values = objective(
+            filtered(model, data, every_theta.reshape(every_rho.size, count), every_rho.ravel())
+        ).reshape(points, -1)
+        chosen = values.argmin(1)
+        value = values[np.arange(points), chosen]
+        better = value < best
+        gain = np.where(better, best - value, 0.0)
+        of_theta, of_rho = np.unravel_index(chosen, every_theta.shape[1:3])
+        factor = np.array([0.1, 0.3, 10.0])[of_theta]
+        damping = np.where(better, np.clip(damping * factor, 1e-12, None), damping * 30)
+        rows = np.arange(points)
+        stay = rhos[rows, of_rho] == rho
+        stride = np.where(stay | ~better, np.maximum(stride**0.5, 1.001), stride)
+        theta = np.where(better[:, None], tried[rows, of_theta], theta)
+        rho = np.where(better, rhos[rows, of_rho], rho)
+        best = np.minimum(best, value)
+        if (gain < ENOUGH).all() and (stride < 1.1).all():
+            break
+    return theta, rho
+
+
+def _rhos(rho: np.ndarray, stride: np.ndarray) -> np.ndarray:
+    """Shares of process noise to try at each point, (point, trial)."""
+    around = np.where(rho > 0, rho, RHO_LEAST * 10)[:, None] * stride[:, None] ** [-1.0, 1.0]
+    around = np.clip(around, RHO_LEAST, RHO_MOST)
+    return np.concatenate([rho[:, None], np.zeros((len(rho), 1)), around], 1)
+
+
+def _step(
+    here: Filtered, theta: np.ndarray, damping: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """One damped step of Gauss and Newton from each point, stopped at bounds."""
+    found = theta.copy()
+    for i, (A, b) in enumerate(zip(here.curvature, here.slope, strict=True)):
+        if not (np.isfinite(A).all() and np.isfinite(b).all()):
+            continue
+        outward = ((theta[i] <= low) & (b > 0)) | ((theta[i] >= high) & (b < 0))
+        diagonal = np.diag(A)
+        free = ~outward & (diagonal > 0)
+        if not free.any():
+            continue
+        A, b, root = A[np.ix_(free, free)], b[free], np.sqrt(diagonal[free])
+        unit = A / np.outer(root, root)
+        unit[np.diag_indices_from(unit)] += damping[i] + 1e-12
+        found[i, free] -= np.linalg.solve(unit, b / root) / root
+    return np.clip(found, low, high)
+
+
+def _summary(model: Model, data: Seen, theta: np.ndarray, rho: float) -> Fit:
+    here = filtered(model, data, theta[None], np.array([rho]), derivatives=True)
+    if not np.isfinite(objective(here)).all():
+        raise Refused("its predictions overflow wherever the fit starts")
+    squares, spread, counts = here.squares[0], here.spread[0], here.counts
+    total = counts.sum()
+    variance = float((squares / spread).sum() / total)
+    parts = -0.5 * (counts * np.log(2 * np.pi * variance * spread) + squares / (variance * spread))
+    return Fit(
+        model=model,
+        theta=theta,
+        rho=rho,
+        variance=variance,
+        log_likelihood=float(parts.sum()),
+        parts=parts,
+        squares=squares,
+        counts=counts,
+        covariance=_covariance(here, variance),
+    )
+
+
+def lags(count: int) -> int:
+    """Over how many steps innovations may hang together: Newey and West's 4 (n / 100)^(2/9)."""
+    return min(int(4 * (count / 100) ** (2 / 9)), max(count - 2, 0))
+
+
+def long_run(scores: np.ndarray) -> np.ndarray:
+    """The covariance of a sum over trials and steps, errors hanging together over a few steps.
+
+    Args:
+        scores: (trial, step, component).
+
+    Source: Newey & West 1987, 10.2307/1913610, whose weights keep it positive.
+    """
+    total = np.einsum("tsi,tsj->ij", scores, scores)
+    reach = lags(scores.shape[1])
+    for lag in range(1, reach + 1):
+        product = np.einsum("tsi,tsj->ij", scores[:, lag:], scores[:, :-lag])
+        total = total + (1 - lag / (reach + 1)) * (product + product.T)
+    return total
+
+
+def _covariance(here: Filtered, variance: float) -> np.ndarray:
+    """The larger of what the likelihood's curvature and the scores' spread say, by parameter."""
+    A = here.curvature[0] / variance
+    scale = np.sqrt(np.diag(A))
+    count = len(A)
+    found = np.full((count, count), np.inf)
+    alive = scale > 0
+    if not alive.any():
+        return found
+    unit = A[np.ix_(alive, alive)] / np.outer(scale[alive], scale[alive])
+    values, vectors = np.linalg.eigh(unit)
+    kept = values > 1e-9
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    scores = here.scores[0][..., alive] / scale[alive] / variance
+    robust = inverse @ long_run(scores) @ inverse
+    most = np.sqrt(np.maximum(np.diag(inverse), np.diag(robust)))
+    correlated = robust / np.sqrt(np.outer(np.diag(robust), np.diag(robust)) + 1e-300)
+    within = correlated * np.outer(most, most) / np.outer(scale[alive], scale[alive])
+    lost = (np.abs(vectors[:, ~kept]) > 1e-3).any(1)
+    within[lost] = within[:, lost] = np.inf
+    found[np.ix_(alive, alive)] = within
+    return found

@@ -1,0 +1,116 @@
+"""Which rule of the table made these weights, or these read-outs?"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+from fwbio.analyses.identification.answer import Candidate, Identification
+from fwbio.analyses.identification.data import Recording, from_record
+from fwbio.analyses.identification.fitting import Fit, fit
+from fwbio.analyses.identification.unknowns import Model, Observed, Refused, model
+from fwbio.analyses.identification.verdict import decide, rival
+from fwbio.errors import FwbioError
+from fwbio.rule import Rule
+from fwbio.rules import RULES, resolve
+
+
+def identify(
+    record: xr.Dataset | Recording,
+    *,
+    rules: Iterable[Rule | str] | None = None,
+    observed: Literal["auto", "weights", "readout"] = "auto",
+    scale: Literal["auto", "known", "fitted"] = "auto",
+    progress: bool = False,
+) -> Identification:
+    """Which rule of the table made these weights, or these read-outs?
+
+    Every rule's gates are fitted as constants to what was observed, by the likelihood of what each
+    observation adds to all before it; the rules are then compared by Vuong's test.
+
+    Args:
+        record: `key` (.., step, pre) and `value` (.., step, post) with `weights` (.., snapshot,
+            pre, post), or with `query` (.., step, pre) and `readout` (.., step, post); leading dims
+            are trials that share the rule's constants. See `from_record`.
+        rules: the candidates, the whole table unless given.
+        observed: what to explain: "weights", "readout" (what the queries read); "auto" takes the
+            weights where two snapshots or more of them are there.
+        scale: whether the rule's weights are in the observations' unit ("known") or up to a factor
+            ("fitted"); "auto" takes them as known where `units` is "1".
+        progress: whether to show a bar on stderr.
+
+    Raises:
+        FwbioError: the record is no recording (see `from_record`), lacks what is to be explained,
+            an option is not one of those above, or no rule of those given is a candidate.
+    """
+    recording = record if isinstance(record, Recording) else from_record(record)
+    seen = _observed(recording, observed)
+    unit = _unit(recording, seen, scale)
+    chosen = RULES.values() if rules is None else [resolve(rule) for rule in rules]
+    recording, size = _normalised(recording, seen)
+    fitted, refused = [], []
+    done: dict[object, Fit] = {}
+    for rule in tqdm(list(chosen), desc="rules", disable=not progress):
+        try:
+            found = model(
+                rule, recording, observed=seen, scale=None if unit is None else unit / size
+            )
+            found = replace(found, scale=(unit or 1.0) / size, divided=size)
+            signature = (found.rule.terms, found.slices.keys() >= {"decay"})
+            if signature not in done:
+                done[signature] = fit(found)
+            fitted.append(rival(rule.name, done[signature]))
+        except Refused as reason:
+            refused.append(Candidate(rule=rule.name, refused=str(reason)))
+    if not fitted:
+        raise FwbioError(
+            f"no rule is a candidate: {refused[0].rule}, {refused[0].refused}"
+            if refused
+            else "there are no rules to choose from",
+            where="rules",
+            mend="name others, or leave them out for the whole table",
+        )
+    return decide(fitted, fit(_nothing(recording, seen)), refused)
+
+
+def _observed(recording: Recording, observed: str) -> Observed:
+    some = recording.weights is not None
+    if observed == "auto":
+        several = some and len(recording.snapshots) > 1
+        return "weights" if several or recording.readout is None else "readout"
+    if observed not in {"weights", "readout"}:
+        raise FwbioError(
+            f"{observed!r} is nothing to explain", where="observed", mend="auto, weights or readout"
+        )
+    if (recording.weights if observed == "weights" else recording.readout) is None:
+        needs = "weights" if observed == "weights" else "readout with query"
+        raise FwbioError(f"there is no {needs}", where="observed", mend="give it, or leave it out")
+    return "weights" if observed == "weights" else "readout"
+
+
+def _unit(recording: Recording, seen: Observed, scale: str) -> float | None:
+    if scale not in {"auto", "known", "fitted"}:
+        raise FwbioError(f"{scale!r} is no scale", where="scale", mend="auto, known or fitted")
+    units = recording.weight_units if seen == "weights" else recording.readout_units
+    known = scale == "known" or (scale == "auto" and units == "1")
+    return 1.0 if known else None
+
+
+def _normalised(recording: Recording, seen: Observed) -> tuple[Recording, float]:
+    """The recording with observations of size 1, and their size."""
+    values = recording.weights if seen == "weights" else recording.readout
+    size = float(np.sqrt(np.nanmean(np.square(values))))
+    initial = None if recording.initial is None else recording.initial / size
+    if seen == "weights":
+        return replace(recording, weights=recording.weights / size, initial=initial), size
+    return replace(recording, readout=recording.readout / size, initial=initial), size
+
+
+def _nothing(recording: Recording, seen: Observed) -> Model:
+    """Weights that wander and follow no rule."""
+    still = model(RULES["hebb"], recording, observed=seen, scale=1.0)
+    silent = still.fixed | {"beta": np.zeros((1, 1, still.fixed["key"].shape[2], 1))}
+    return replace(still, unknowns=(), gates={}, fixed=silent)

@@ -1,0 +1,234 @@
+"""Which of the fitted rules the data speak for, and how far they can tell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fwbio.analyses.identification.answer import Candidate, Identification, Parameter, Verdict
+from fwbio.analyses.identification.fitting import Fit, long_run
+from fwbio.rule import Terms
+from fwbio.rules import RULES
+
+DECISIVE = 1.96  # standard errors of a log-likelihood's difference
+NORMAL = 1.959964  # of a 95 % confidence interval
+SAME = 0.1  # root sum of squared differences in log-likelihood that fitting itself leaves
+EXPLAINS = 0.1  # share of the changes that the worst rule of the table explains, if one does
+WORTH = 0.02  # share of the unpredicted that another parameter must take off a noisy memory
+NEUTRAL = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """A rule's fit, and the name the table has for it."""
+
+    name: str
+    fit: Fit
+    free: int
+
+
+def rival(name: str, fit: Fit) -> Rival:
+    """A fit with its parameters counted: none that stands where a simpler rule has none."""
+    model = fit.model
+    with np.errstate(invalid="ignore"):
+        at = np.abs(fit.theta - model.each("neutral")) <= NEUTRAL * model.each("typical")
+    known = np.isfinite(np.diag(fit.covariance))
+    return Rival(name=name, fit=fit, free=int((~at & known).sum()))
+
+
+def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) -> Identification:
+    """The answer that the fits of all rules give together.
+
+    Args:
+        rivals: at least one rule, fitted.
+        nothing: the fit of weights that wander and follow no rule.
+        refused: rules that are no candidates.
+    """
+    total = float(nothing.counts.sum())
+    order = sorted(rivals, key=lambda r: _bic(r, total))
+    best = order[0]
+    scores = {r.name: _vuong(r, best, total) for r in order}
+    close = [r for r in order if scores[r.name] > -DECISIVE or _worth_little(r, best, total)]
+    chosen = min(close, key=lambda r: (r.fit.model.size, _bic(r, total)))
+    size = chosen.fit.model.size
+    alike = [r for r in order if r.fit.model.size == size and _same(r, chosen)]
+    open_ = [
+        r for r in close if r.fit.model.size == size and abs(_vuong(r, chosen, total)) < DECISIVE
+    ]
+    answer = [r for r in order if r in alike or r in open_]
+    candidates = tuple(
+        _candidate(r, nothing, total, scores[r.name], [o.name for o in order if _same(o, r)])
+        for r in order
+    )
+    by_name = {c.rule: c for c in candidates}
+    verdict: Verdict
+    if _vuong_fits(chosen.fit, nothing, chosen.free, 0, total) < DECISIVE or (
+        by_name[chosen.name].explained < EXPLAINS
+    ):
+        verdict, names = "none", ()
+    else:
+        names = tuple(r.name for r in answer)
+        verdict = _verdict(chosen, answer)
+    return Identification(
+        observed=chosen.fit.model.observed,
+        candidates=(*candidates, *refused),
+        rules=names,
+        verdict=verdict,
+        sentence=_sentence(verdict, names, by_name, chosen, best),
+    )
+
+
+def _verdict(chosen: Rival, answer: Sequence[Rival]) -> Verdict:
+    if len(answer) == 1:
+        return "identified"
+    kinds = {_kind(RULES[r.name].terms, r.fit.model.observed) for r in answer}
+    return (
+        "equivalent" if len(kinds) == 1 and all(_same(r, chosen) for r in answer) else "can't tell"
+    )
+
+
+def _kind(terms: Terms, observed: str) -> Terms:
+    """What of a rule constant gates and keys of one length can show at all."""
+    terms = replace(terms, write="channel" if terms.write == "channel" else "scalar")
+    terms = replace(terms, solve="explicit")
+    if terms.feature == "scaled":
+        terms = replace(terms, feature="identity")
+    if observed == "weights":
+        terms = replace(terms, normaliser="none", readout="weights")
+    return terms
+
+
+def _bic(r: Rival, total: float) -> float:
+    return r.free * np.log(total) - 2 * r.fit.log_likelihood
+
+
+def _vuong(one: Rival, other: Rival, total: float) -> float:
+    return (
+        0.0 if _same(one, other) else _vuong_fits(one.fit, other.fit, one.free, other.free, total)
+    )
+
+
+def _vuong_fits(one: Fit, other: Fit, free: int, other_free: int, total: float) -> float:
+    """Vuong's statistic with Schwarz' correction, steps hanging together: above 0, `one` is better.
+
+    Source: Vuong 1989, 10.2307/1912557.
+    """
+    difference = one.parts - other.parts
+    gain = difference.sum() - (free - other_free) / 2 * np.log(total)
+    centred = difference - difference.mean()
+    spread = np.sqrt(long_run(centred[..., None])[0, 0])
+    return float(gain / spread) if spread > 0 else float(np.sign(gain) * np.inf if gain else 0.0)
+
+
+def _same(one: Rival, other: Rival) -> bool:
+    """Whether two rules of as many constants predict the same."""
+    if one.fit.model.size != other.fit.model.size:
+        return False
+    return bool(np.sqrt(((one.fit.parts - other.fit.parts) ** 2).sum()) < SAME)
+
+
+def _worth_little(r: Rival, best: Rival, total: float) -> bool:
+    """Whether a better rule with more constants hardly predicts a noisy memory any better."""
+    if r.fit.rho == 0 or r.fit.model.size >= best.fit.model.size:
+        return False
+    return bool(2 * (best.fit.log_likelihood - r.fit.log_likelihood) / total < WORTH)
+
+
+def _candidate(r: Rival, nothing: Fit, total: float, z: float, alike: Sequence[str]) -> Candidate:
+    fit = r.fit
+    p = fit.squares.sum() / total
+    seen = _mean_square(fit)
+    process = 1 - fit.variance * total / fit.squares.sum() if fit.squares.sum() > 0 else 0.0
+    return Candidate(
+        rule=r.name,
+        parameters=parameters(fit),
+        free=r.free,
+        log_likelihood=fit.log_likelihood,
+        bic=float(_bic(r, total)),
+        explained=float(1 - fit.squares.sum() / nothing.squares.sum()),
+        residual=float(np.sqrt(p / seen)),
+        process=float(np.clip(process, 0, 1)),
+        z=z,
+        equivalent=tuple(name for name in alike if name != r.name),
+    )
+
+
+def _mean_square(fit: Fit) -> float:
+    given = fit.model.recording
+    seen = given.weights if fit.model.observed == "weights" else given.readout
+    return float(np.nanmean(np.square(seen)))
+
+
+def parameters(fit: Fit) -> tuple[Parameter, ...]:
+    """A fit's constants in the rule's own terms, with their confidence intervals."""
+    found = []
+    for unknown in fit.model.unknowns:
+        where = fit.model.slices[unknown.name]
+        value = fit.theta[where]
+        with np.errstate(invalid="ignore"):
+            reach = NORMAL * np.sqrt(np.diag(fit.covariance)[where])
+        low, high = np.maximum(value - reach, unknown.low), np.minimum(value + reach, unknown.high)
+        known = bool(np.isfinite(reach).all())
+        low = np.where(np.isfinite(reach), low, -np.inf)
+        high = np.where(np.isfinite(reach), high, np.inf)
+        ends = [value, low, high]
+        if unknown.name == "scale":
+            ends = [x * fit.model.divided for x in ends]
+        if unknown.logarithmic:
+            found.append(_parameter(unknown.name, [np.exp(x) for x in ends], unknown, known))
+            with np.errstate(divide="ignore"):
+                lives = [np.log(2) / np.maximum(-x, 0.0) for x in ends]
+            found.append(_parameter("half_life", lives, unknown, known, "steps"))
+        else:
+            found.append(_parameter(unknown.name, ends, unknown, known))
+    return tuple(found)
+
+
+def _parameter(name: str, ends: list, unknown: object, known: bool, units: str = "1") -> Parameter:
+    value, low, high = (x if unknown.size > 1 else x[0] for x in map(np.asarray, ends))
+    return Parameter(
+        name=name,
+        value=np.asarray(value),
+        low=np.asarray(low),
+        high=np.asarray(high),
+        units=units,
+        determined=known,
+    )
+
+
+def _sentence(
+    verdict: Verdict,
+    names: Sequence[str],
+    candidates: dict[str, Candidate],
+    chosen: Rival,
+    best: Rival,
+) -> str:
+    first = candidates[chosen.name]
+    share = f"{100 * max(first.explained, 0):.0f} % of the changes"
+    if verdict == "none":
+        return (
+            f"None of the rules: the nearest, {chosen.name}, explains {share}, hardly more than"
+            " weights that change by chance."
+        )
+    if verdict == "identified":
+        runner = next(
+            (
+                c
+                for c in candidates.values()
+                if c.rule != chosen.name and c.free <= first.free and c.z < 0
+            ),
+            None,
+        )
+        beaten = (
+            f"; the next as simple, {runner.rule}, explains {100 * max(runner.explained, 0):.0f} %"
+            if runner
+            else ""
+        )
+        return f"It is {chosen.name}, which explains {share}{beaten}."
+    listed = ", ".join(names[:-1]) + f" or {names[-1]}"
+    if verdict == "equivalent":
+        return f"It is {listed}, which are one rule on such data and explain {share}."
+    return (
+        f"These data can't tell {listed} apart: each explains {share}. More steps, keys that"
+        " overlap and come again, and keys and values of different lengths would."
+    )
