@@ -36,6 +36,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "autocast": Bound(0.05, "root mean square of a dozen roundings of 3.9e-3"),
         "tf32": Bound(1e-3, "products of 11 significant bits: two roundings of 4.9e-4"),
         "ode": Bound(1e-9, "the adaptive solver is asked for 1e-12 a step"),
+        "fitted law": Bound(1e-5, "least squares that stop when a step gains 1e-8 of chi^2"),
         "convergence": Bound(1e-7, "a hundred iterations, each at least .85 times nearer"),
         "averaged start": Bound(0.02, "400 weights of standard deviation .05 leave .0025"),
         "learned": Bound(1e-3, "a learning curve's last thousandth, which repeats would halve"),
@@ -53,6 +54,12 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "times the rounding": Bound(2.0, "as many roundings, and those between two anchors"),
         # the same in units of the dtype's epsilon, below which it is not compared: at most
         "few roundings": Bound(16.0, "a chunk's sums of log decays round as their size, a few"),
+        "turned matrices": Bound(
+            1e-9, "rounding times the condition of a random matrix, 1e4 once in thousands"
+        ),
+        "independent values": Bound(
+            1e-8, "rounding times the condition of a few random values, squared at most"
+        ),
         # orders of convergence: distance at most
         "order": Bound(0.05, "the next order's term is some percent of the first's"),
         # exponents of noise: distance from -1/2 at most
