@@ -13,7 +13,6 @@ from fwbio.analyses.recall import cosine
 from fwbio.errors import FwbioError
 from fwbio.program import EXECUTED
 
-
 ROUNDING = 1e-14  # of a mean, below which what is left about it is none
 
 
