@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= results
 
-.PHONY: help compare test lint format typecheck clean
+.PHONY: help compare test browser lint format typecheck clean
 
 help:
 	@echo "make compare   one fast-weight memory on every substrate: $(OUT)/report.html"
 	@echo "make test      the tests"
+	@echo "make browser   install Chromium for the report's tests (Debian, as root)"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    put the code in ruff's format"
 	@echo "make clean     remove what was built; results stay"
@@ -19,6 +20,17 @@ compare: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The report's tests are skipped without a browser, unless FWBIO_BROWSER=required.
+CHROMIUM := chromium chromium-browser google-chrome google-chrome-stable
+
+browser:
+	@for name in $(CHROMIUM); do command -v $$name && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    apt-get update -qq && apt-get install -qq --no-install-recommends chromium; \
+	else \
+	    echo "no Chromium here: install chromium or Google Chrome by your system's packages" >&2; exit 1; \
+	fi
 
 lint: $(READY) typecheck
 	$(BIN)/ruff check .
