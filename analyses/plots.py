@@ -1,11 +1,6 @@
-"""Figures: each function draws records on the Axes it is given, and computes and saves nothing.
-
-One colour and one marker stand for each substrate (the palette of Okabe & Ito 2008, made for every
-kind of colour vision).
-"""
+"""Figures: each function draws records on the Axes it is given, and computes and saves nothing."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,24 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from fwbio.analyses.agreement import readout_agreement, scored_readouts
+from fwbio.analyses.palette import AMPA, COLOURS, FAINT, MARKERS, NMDA, SPIKE, VERMILLION
 from fwbio.analyses.recall import nearest_stored, recall_hits, shown_value
 from fwbio.analyses.words import number, plural
 from fwbio.errors import FwbioError
 
-COLOURS: Mapping[str, str] = MappingProxyType(
-    {
-        "reference": "#333333",
-        "kernel": "#0072B2",
-        "flow": "#CC79A7",
-        "rate": "#009E73",
-        "spiking": "#D55E00",
-    }
-)
-MARKERS: Mapping[str, str] = MappingProxyType(
-    {"reference": "o", "kernel": "s", "flow": "v", "rate": "^", "spiking": "D"}
-)
-SPIKE, AMPA, NMDA = "#333333", "#E69F00", "#56B4E9"
-FAINT = "#888888"
 SAME_TRIALS = "reference on the same trials"
 
 
@@ -94,6 +76,7 @@ def recall_by_lag(curves: Mapping[str, xr.Dataset], ax: Axes) -> Axes:
     """
     spacing = float(np.diff(next(iter(curves.values())).lag).min(initial=np.inf))
     dodge = 0.08 * spacing if np.isfinite(spacing) else 0.0
+    earliest = min(float(curve.lag.min()) for curve in curves.values())
     for i, (substrate, curve) in enumerate(curves.items()):
         under = substrate == "reference"
         ax.errorbar(
@@ -109,10 +92,10 @@ def recall_by_lag(curves: Mapping[str, xr.Dataset], ax: Axes) -> Axes:
             label=substrate,
         )
     ax.axhline(0, color=FAINT, linewidth=0.8)
-    ax.set_xlim(left=0)
+    ax.set_xlim(left=min(0.0, earliest - dodge * (len(curves) + 1) / 2))
     ax.set_ylim(top=1.05)
     ax.set_xlabel("lag (presentations)")
-    ax.set_ylabel("cosine with target")
+    ax.set_ylabel("cosine with target (dimensionless)")
     return _open(ax)
 
 
@@ -202,9 +185,11 @@ def weights(
             final, cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto", interpolation="nearest"
         )
         ax.set_xlabel("post (cell)")
-        ax.set_ylabel("pre (cell)" if ax is axes[0] else "")
-    units = next(iter(finals.values())).attrs.get("units", "1")
-    label = "weight" if units == "1" else f"weight ({units})"
+        if name == next(iter(finals)):
+            ax.set_ylabel("pre (cell)")
+        else:
+            ax.tick_params(labelleft=False)
+    label = f"weight ({_unit(next(iter(finals.values())))})"
     axes[0].figure.colorbar(
         image, ax=list(axes), label=label, extend="both", fraction=0.03, pad=0.02
     )
@@ -241,8 +226,8 @@ def agreement(record: xr.Dataset, reference: xr.Dataset, ax: Axes, *, points: in
     ax.set(xlim=ends, ylim=ends, aspect="equal")
     ax.locator_params(nbins=4, steps=[1, 2, 5, 10])
     ax.tick_params(labelsize=8)
-    ax.set_xlabel("reference read-out")
-    ax.set_ylabel(f"{substrate} read-out")
+    ax.set_xlabel(f"reference read-out\n({_unit(reference.readout)})")
+    ax.set_ylabel(f"{substrate} read-out\n({_unit(record.readout)})")
     r = readout_agreement(record, reference)
     ax.text(0.04, 0.96, f"r = {number(r)}", transform=ax.transAxes, va="top", fontsize=9)
     return _open(ax)
@@ -282,7 +267,7 @@ def traces(record: xr.Dataset, figure: Figure | SubFigure) -> list[Axes]:
             markeredgewidth=0.7,
             rasterized=True,
         )
-        ax.set_ylabel(f"{side}synaptic\ncell")
+        ax.set_ylabel(f"{side}synaptic\n(cell)", fontsize=9)
         ax.margins(y=0.03)
     titles = {"g_nmda": ("NMDA", NMDA), "g_ampa": ("AMPA", AMPA)}
     for name, ax in zip(curves, axes[len(rasters) :], strict=True):
@@ -290,9 +275,8 @@ def traces(record: xr.Dataset, figure: Figure | SubFigure) -> list[Axes]:
         lines = ax.plot(record["time"], record[name].transpose("time", ...), color=colour, lw=1)
         for i, line in enumerate(lines):
             line.set_alpha(1 - 0.7 * i / max(len(lines), 1))
-        units = record[name].attrs.get("units", "1")
         ax.set_title(record[name].attrs.get("long_name", ""), fontsize=8, loc="left")
-        ax.set_ylabel(f"{title}\n({'dimensionless' if units == '1' else units})")
+        ax.set_ylabel(f"{title}\n({_unit(record[name])})", fontsize=9)
     for ax in axes:
         _open(ax)
     axes[-1].set_xlabel("time (s)")
@@ -312,7 +296,7 @@ def has_traces(record: xr.Dataset) -> bool:
     return any(n in record for n in ("pre_spike_time", "post_spike_time", "g_nmda", "g_ampa"))
 
 
-_CROSS: dict[str, Any] = {"color": "#D55E00", "fontsize": 13, "fontweight": "bold"}
+_CROSS: dict[str, Any] = {"color": VERMILLION, "fontsize": 13, "fontweight": "bold"}
 
 
 def in_content_space(record: xr.Dataset, shown: xr.Dataset, trial: int) -> bool:
@@ -333,6 +317,11 @@ def picture_shape(size: int) -> tuple[int, int]:
     """Height and width of the most nearly square picture that `size` features fill."""
     height = max(h for h in range(1, int(np.sqrt(size)) + 1) if size % h == 0)
     return height, size // height
+
+
+def _unit(array: xr.DataArray) -> str:
+    units = str(array.attrs.get("units") or "1")
+    return "dimensionless" if units == "1" else units
 
 
 def _colour_of(label: str) -> str:

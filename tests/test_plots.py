@@ -9,7 +9,7 @@ from tolerances import assert_close
 
 from fwbio import FwbioError, reference
 from fwbio.analyses import compare, plots, recall_by_lag, summary
-from fwbio.analyses.substrates import SUBSTRATES
+from fwbio.analyses.palette import COLOURS
 from fwbio.models.programmer import designed
 from fwbio.tasks import TASKS
 
@@ -64,8 +64,7 @@ def test_recall_by_lag_draws_the_curve(records, ax):
 def test_each_substrate_has_one_colour(records, ax):
     plots.recall_by_lag({s: recall_by_lag(r) for s, r in records.items()}, ax)
     drawn = {bar.get_label(): to_hex(bar.lines[0].get_color()) for bar in ax.containers}
-    assert drawn == {s: plots.COLOURS[s].lower() for s in records}
-    assert len(set(plots.COLOURS.values())) == len(plots.MARKERS) == len(SUBSTRATES)
+    assert drawn == {s: COLOURS[s].lower() for s in records}
 
 
 def test_an_episode_shows_readouts_in_the_space_of_contents(records, episode):
@@ -128,7 +127,10 @@ def test_agreement_draws_the_scored_readouts(records, ax):
     plots.agreement(records["spiking"], records["reference"], ax)
     _, dots = ax.lines
     assert len(dots.get_xdata()) == 3 * 5 * 64
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("reference read-out", "spiking read-out")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (
+        "reference read-out\n(dimensionless)",
+        "spiking read-out\n(dimensionless)",
+    )
     assert ax.texts[0].get_text().startswith("r = 0.99")
     fewer = plots.agreement(records["spiking"], records["reference"], Figure().subplots(), points=9)
     assert len(fewer.lines[1].get_xdata()) <= 9
@@ -137,8 +139,8 @@ def test_agreement_draws_the_scored_readouts(records, ax):
 def test_traces_draw_what_is_there(records):
     axes = plots.traces(records["spiking"], Figure())
     assert [ax.get_ylabel() for ax in axes] == [
-        "presynaptic\ncell",
-        "postsynaptic\ncell",
+        "presynaptic\n(cell)",
+        "postsynaptic\n(cell)",
         "NMDA\n(dimensionless)",
         "AMPA\n(dimensionless)",
     ]
