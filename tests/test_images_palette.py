@@ -1,12 +1,15 @@
 """Colours, markers and lines; what a figure is held to."""
 
 import itertools
+import shutil
 
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 import numpy as np
 import pytest
-from images import APART, MPL, faults, has_unit, is_number
+from house import ROOT
+from images import APART, DRAWN_BY, MPL, faults, has_unit, is_number
 from matplotlib.figure import Figure
+from matplotlib.testing.compare import compare_images
 from vision import MACHADO, distance, lab
 
 from fwbio import RULES
@@ -19,6 +22,8 @@ from fwbio.analyses.palette import (
     series_style,
 )
 from fwbio.analyses.substrates import SUBSTRATES
+
+IMAGES = ROOT / "tests" / "images"
 
 
 def test_every_rule_and_substrate_has_a_look():
@@ -128,9 +133,33 @@ def test_faults_are_found():
     assert len(faults(drawn({"color": "black"}, {"color": "black"}))) == 1
 
 
+def test_images_are_compared_wherever_tests_run(request):
+    assert request.config.getoption("--mpl")
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert f"matplotlib=={DRAWN_BY}." in pins
+
+
+@pytest.mark.skipif(not mpl.__version__.startswith(DRAWN_BY), reason="of another version")
+@pytest.mark.parametrize("changed", [True, False])
+def test_an_image_without_one_of_its_series_is_told(changed, tmp_path):
+    figure = rules()
+    figure.axes[0].lines[7].set_visible(not changed)
+    figure.draw_without_rendering()
+    figure.savefig(tmp_path / "found.png", dpi=MPL["savefig_kwargs"]["dpi"])
+    kept = shutil.copy(IMAGES / "test_image_palette_rules.png", tmp_path)
+    told = compare_images(kept, tmp_path / "found.png", tol=MPL["tolerance"])
+    assert (told is not None) == changed
+
+
 @pytest.mark.mpl_image_compare(**MPL)
 def test_image_palette_rules():
-    figure, ax = plt.subplots(figsize=(5, 5))
+    return rules()
+
+
+def rules():
+    """All rules, each as it is drawn."""
+    figure = Figure(figsize=(5, 5))
+    ax = figure.subplots()
     for i, (rule, style) in enumerate(rule_style(RULES).items()):
         ax.plot([0, 1, 2, 3, 4], np.full(5, -i), **style.joined)
         ax.text(4.2, -i, rule, va="center", fontsize=7)
