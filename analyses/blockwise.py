@@ -1,6 +1,8 @@
 """Array functions on records, in memory or lazy: axes by name, lazy ones block by block."""
 
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -93,3 +95,29 @@ def pieces(
         index = np.unravel_index(flat, shape) if shape else ()
         for start in range(0, rows, at_once):
             yield index, slice(start, min(start + at_once, rows))
+
+
+@contextmanager
+def shown(what: str, *, progress: bool) -> Iterator[None]:
+    """Show on standard error how many blocks of a lazy computation are done.
+
+    Args:
+        what: what is computed, in words.
+        progress: whether to show it.
+    """
+    if not progress:
+        yield
+        return
+    from dask.callbacks import Callback
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit="block", file=sys.stderr) as bar:
+
+        def start(graph: Any, state: Mapping[str, Any]) -> None:
+            bar.reset(total=sum(len(state[kind]) for kind in ("ready", "waiting")))
+
+        def done(key: Any, result: Any, graph: Any, state: Any, worker: Any) -> None:
+            bar.update()
+
+        with Callback(start_state=start, posttask=done):
+            yield
