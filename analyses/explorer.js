@@ -117,6 +117,19 @@
     const label = "Nearest stored contents and their cosines; the target has a diamond";
     return made("ol", { class: "best", "aria-label": label }, ...rows);
   }
+  /** The read-out as a content, or in a code of its own below the content it is nearest to. */
+  function recalled(run, substrate, verdict) {
+    const here = [state.trial, state.cue];
+    const values = at(run.recalled, ...here);
+    if (run.of_contents) {
+      return [drawn(values, data.content, `recall on ${substrate}: ${verdict}`)];
+    }
+    const nearest = at(run.nearest, ...here)[0];
+    const content = drawn(at(data.contents, state.trial, nearest), data.content);
+    const code = drawn(values, run.code, `read-out in its code on ${substrate}: ${verdict}`);
+    code.classList.add("code");
+    return [content, made("p", {}, `nearest stored: pair ${nearest + 1}; its read-out:`), code];
+  }
   function recallCard(substrate, source) {
     const title = [made("i", { class: `chip of-${substrate}` }), substrate];
     const run = runOf(substrate);
@@ -129,13 +142,11 @@
     }
     const here = [state.trial, state.cue];
     const cosine = (at(run.cosine, ...here)[0] * COSINE_STEP).toFixed(3);
-    const what = run.of_contents ? "recall" : "read-out, in its code";
-    const words = `${what} on ${substrate}: ${right ? "right" : "wrong"}, cosine ${cosine}`;
-    const picture = run.of_contents ? data.content : run.pictures;
+    const verdict = `${right ? "right" : "wrong"}, cosine ${cosine}`;
     const shown = card(
       title,
       right ? "is-right" : "is-wrong",
-      drawn(at(run.recalled, ...here), picture, words),
+      ...recalled(run, substrate, verdict),
       made("p", { class: "verdict" }, right ? "✓ right" : "✗ wrong"),
       made("p", {}, `cosine with target ${cosine}`),
       candidates(run, source),
@@ -179,7 +190,7 @@
     document.getElementById("explorer-scales").replaceChildren(
       scaleBar(data.item, "cue: feature of an item; what lies beyond is drawn as the end"),
       scaleBar(data.content, "target and recall: feature of a content"),
-      ...(coded ? [scaleBar(coded.pictures, "read-out in the code of the program")] : []),
+      ...(coded ? [scaleBar(coded.code, "read-out, in the program's own code")] : []),
     );
     said.textContent = sentence(lag);
     for (const [name, choice] of Object.entries(choices)) choice.value = String(state[name]);
@@ -220,7 +231,7 @@
     const within = (text, count) => Math.min(Math.max(parseInt(text, 10) || 1, 1), count) - 1;
     [state.trial, state.cue] = [within(trial, data.trials), within(cue, data.cues)];
     show({ linked: false });
-    document.getElementById("explorer").scrollIntoView();
+    document.getElementById("explorer").scrollIntoView({ behavior: "instant" });
     return true;
   }
 

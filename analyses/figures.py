@@ -205,7 +205,7 @@ def _recall(table: Records) -> Drawing:
 
 def _lag(table: Records) -> Drawing:
     programmers, rules = table.programmers, table.rules
-    figure = _figure(2.6 * len(rules) + 0.6, 2.4 * len(programmers) + 0.6)
+    figure = _figure(2.6 * len(rules) + 0.6, 2.7 * len(programmers) + 0.6)
     width = max(1, -(-table.config["pairs"] // 5))
     grid = figure.subplots(len(programmers), len(rules), sharex=True, sharey=True, squeeze=False)
     for programmer, row in zip(programmers, grid, strict=True):
@@ -214,6 +214,7 @@ def _lag(table: Records) -> Drawing:
             curves = {s: recall_by_lag(r, width=width) for s, r in records.items()}
             plots.recall_by_lag(curves, ax)
             ax.set_title(f"{programmer}, {rule}", fontsize=9)
+            ax.yaxis.label.set_size(8)
             ax.label_outer()
     _legend(figure, columns=4)
     return Drawing(

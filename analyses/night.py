@@ -1,8 +1,9 @@
 """A figure in the colours of a dark page, for as long as it is drawn that way."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.collections import Collection
 from matplotlib.colors import to_rgba, to_rgba_array
@@ -13,7 +14,7 @@ from matplotlib.text import Text
 
 PAPER, INK = "#15171a", "#e6e8eb"
 GREY = 0.08  # channels that differ by less are a shade of grey
-DIM = 0.35  # luminance below which a colour is lightened
+CONTRAST = 4.5  # with the ground, to which darker colours are lightened
 
 Colour = tuple[float, float, float, float]
 Change = tuple[Callable[[object], object], object, object]
@@ -31,10 +32,20 @@ def by_night(colour: object) -> Colour:
         ends = zip(to_rgba(INK)[:3], to_rgba(PAPER)[:3], strict=True)
         red, green, blue = (ink + share * (paper - ink) for ink, paper in ends)
     else:
-        luminance = sum(w * x for w, x in zip((0.21, 0.72, 0.07), channels, strict=True))
-        white = max(0.0, (DIM - luminance) / (1 - luminance)) * 1.4
-        red, green, blue = (x + white * (1 - x) for x in channels)
+        whitened = ([x + white * (1 - x) for x in channels] for white in np.linspace(0, 1, 21))
+        red, green, blue = next(mix for mix in whitened if _contrast(mix) >= CONTRAST)
     return (red, green, blue, alpha)
+
+
+def _contrast(channels: Sequence[float]) -> float:
+    """The contrast of a colour with the dark ground, by WCAG 2.2."""
+    brighter, darker = (_luminance(c) + 0.05 for c in (channels, to_rgba(PAPER)[:3]))
+    return brighter / darker
+
+
+def _luminance(channels: Sequence[float]) -> float:
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in channels]
+    return sum(weight * x for weight, x in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 @contextmanager

@@ -9,12 +9,12 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from fwbio.analyses.figures import Drawing
+from fwbio.analyses.night import by_night
 from fwbio.analyses.plots import COLOURS
-
-NIGHT = {"reference": "#d5d8dc"}  # the colours that are too dark for a dark page
 
 
 def render_page(template: str, *, scripts: Iterable[str] = (), **context: Any) -> str:
@@ -89,6 +89,9 @@ def _hash(text: str) -> str:
 
 def _substrate_colours() -> str:
     """A class for every substrate's colour; the page's policy allows no style attributes."""
-    day = "".join(f".of-{name} {{ --own: {colour}; }}\n" for name, colour in COLOURS.items())
-    night = "".join(f"  .of-{name} {{ --own: {colour}; }}\n" for name, colour in NIGHT.items())
-    return f"{day}@media (prefers-color-scheme: dark) {{\n{night}}}\n"
+
+    def classes(colours: Mapping[str, str]) -> str:
+        return "".join(f".of-{name} {{ --own: {colour}; }}\n" for name, colour in colours.items())
+
+    nights = {name: to_hex(by_night(colour)) for name, colour in COLOURS.items()}
+    return f"{classes(COLOURS)}@media (prefers-color-scheme: dark) {{\n{classes(nights)}}}\n"

@@ -18,6 +18,7 @@ from fwbio.analyses.recall import cosine, recall_hits, shown_value
 BUDGET = 780_000  # bytes before base64, which makes them four thirds
 TRIALS, CUES, CANDIDATES = 8, 40, 5
 COSINE_STEP = 1e-4
+SHARE = 99.5  # percent of read-outs that a scale of a code reaches
 
 
 def explorer(table: Records) -> dict[str, Any]:
@@ -30,7 +31,8 @@ def explorer(table: Records) -> dict[str, Any]:
         (trial, pair, content feature), `source` and `lag` (trial, cue). `runs`, of each record:
         `programmer`, `substrate`, `rule`, `trials`, and over (trial, cue) `hit`, `cosine` with
         the target, `nearest` and `nearest_cosine`, the best candidates, best first, (.., rank),
-        and `recalled`, the read-out, in the space of contents where `of_contents`.
+        and `recalled`, the read-out, in the space of contents where `of_contents`; `code` is
+        width, height and limits of its picture where it is not.
 
     Raises:
         FwbioError: a record lacks what recall is measured by.
@@ -43,6 +45,11 @@ def explorer(table: Records) -> dict[str, Any]:
     steps = np.stack([np.flatnonzero(row)[:kept] for row in scored[:trials]])
     own = np.arange(trials)[:, None]
     content = shown.content.values[:trials, shown.writes.values]
+    codes = {
+        (programmer, rule): _code(list(table.of(programmer, rule).values()))
+        for programmer in table.programmers
+        for rule in table.rules
+    }
     return {
         "programmers": table.programmers,
         "rules": table.rules,
@@ -61,6 +68,7 @@ def explorer(table: Records) -> dict[str, Any]:
         "runs": [
             {"programmer": programmer, "substrate": substrate, "rule": rule}
             | _run(record.isel(trial=slice(trials)), shown, steps)
+            | {"code": codes[programmer, rule]}
             for (programmer, substrate, rule), record in table.records.items()
         ],
     }
@@ -90,17 +98,25 @@ def _run(record: xr.Dataset, shown: xr.Dataset, steps: np.ndarray) -> dict[str, 
     of_contents = all(in_content_space(record, shown, trial) for trial in range(trials))
     drawn = readout + shown.content_baseline.values if of_contents else readout
     hits = recall_hits(record).transpose("trial", "step").values
-    written = values[:, shown.writes.values]
     return {
         "trials": trials,
         "of_contents": of_contents,
-        "pictures": None if of_contents else _pictures(written),
         "recalled": _quantised(drawn),
         "hit": _whole(hits[own, steps]),
         "cosine": _whole(cosine(readout, record.target.values[own, steps]) / COSINE_STEP, "<i2"),
         "nearest": _whole(best, "<i2"),
         "nearest_cosine": _whole(np.take_along_axis(cosines, best, -1) / COSINE_STEP, "<i2"),
     }
+
+
+def _code(records: list[xr.Dataset]) -> dict[str, Any] | None:
+    """How read-outs of one program are drawn in its code, on one scale for all substrates."""
+    if not records:
+        return None
+    read = [np.abs(r.readout.where(r.scored, 0).values) for r in records]
+    top = max(float(np.percentile(x[x > 0], SHARE)) if x.any() else 1.0 for x in read)
+    height, width = picture_shape(records[0].sizes["post"])
+    return {"width": width, "height": height, "low": -top, "high": top}
 
 
 def _cosines(readout: np.ndarray, value: np.ndarray) -> np.ndarray:
