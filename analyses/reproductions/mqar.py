@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 from matplotlib.axes import Axes
 
-from fwbio.analyses.palette import RULE_STYLES
+from fwbio.analyses.palette import RULE_STYLES, Style
 from fwbio.analyses.reproductions import plots
 from fwbio.analyses.reproductions.reproduction import (
     Claim,
@@ -187,7 +188,9 @@ def claims(outcomes: Sequence[Outcome]) -> list[Claim]:
 def by_rule(outcomes: Sequence[Outcome], ax: Axes) -> Axes:
     """The accuracy of each rule where they differ, beside what was published for a larger size."""
     length = max(int(x.condition["length"]) for x in outcomes)
-    groups, styles, published = {}, {}, {}
+    groups: dict[str, np.ndarray] = {}
+    styles: dict[str, Style] = {}
+    published: dict[str, float] = {}
     for rule, convolution in MODELS:
         values = found(outcomes, "accuracy", rule=rule, convolution=convolution, length=length)
         if values.size:

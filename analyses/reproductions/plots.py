@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -132,7 +133,7 @@ def against(
     return _finished(ax, xlabel, ylabel)
 
 
-_SQUARE: Mapping[str, str] = MappingProxyType(
+_SQUARE: Mapping[str, Any] = MappingProxyType(
     {"linestyle": "none", "marker": "s", "markerfacecolor": "white"}
 )
 
