@@ -1,0 +1,158 @@
+"""A rule run anew with the constants that were fitted, beside what was observed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from fwbio.analyses.identification.answer import Candidate
+from fwbio.analyses.identification.data import Recording, from_record
+from fwbio.analyses.identification.unknowns import Model, Observed, model
+from fwbio.errors import FwbioError
+from fwbio.local import stepper
+from fwbio.normal_form import advance, normal_form, normalised
+from fwbio.rules import RULES
+
+
+def replay(
+    record: xr.Dataset | Recording, candidate: Candidate, *, observed: Observed = "weights"
+) -> xr.Dataset:
+    """Changes of the weights, or read-outs, beside those of the rule run alone from its start.
+
+    The rule sees keys, values and its fitted constants, and none of the observations after the
+    first: its course is not corrected by them, as it is while the constants are fitted.
+
+    Args:
+        record: as in `identify`.
+        candidate: a rule of the answer to it, with its constants.
+        observed: "weights", whose changes from one snapshot to the next are given; or "readout".
+
+    Returns:
+        `observed` and `predicted` (change), every number that was seen, in the observations' unit.
+
+    Raises:
+        FwbioError: the record is no recording, or the candidate was refused.
+    """
+    if candidate.refused is not None:
+        raise FwbioError(
+            f"{candidate.rule} was refused: {candidate.refused}",
+            where="replay",
+            mend="give a rule that was fitted",
+        )
+    recording = record if isinstance(record, Recording) else from_record(record)
+    recording = _from_the_first_seen(recording, observed)
+    found = _model(recording, candidate, observed)
+    weights, readout = _run(found, _theta(found, candidate))
+    if observed == "weights":
+        start = recording.initial[:, None]
+        course = weights[:, recording.snapshots]
+        pairs = tuple(
+            np.diff(np.concatenate([start, values], axis=1), axis=1)
+            for values in (recording.weights, course)
+        )
+        units, what = recording.weight_units, "change of a weight"
+    else:
+        pairs = recording.readout, readout
+        units, what = recording.readout_units, "read-out"
+    there = np.isfinite(pairs[0])
+    dataset = xr.Dataset(
+        {
+            name: ("change", values[there], {"units": units or "1", "long_name": f"{name} {what}"})
+            for name, values in zip(("observed", "predicted"), pairs, strict=True)
+        }
+    )
+    dataset.attrs = {"rule": candidate.rule, "observed": observed}
+    return dataset
+
+
+def _from_the_first_seen(recording: Recording, observed: Observed) -> Recording:
+    """The recording from its first observed weights on, where a memory starts with these."""
+    if recording.initial is not None:
+        return recording
+    first = int(recording.snapshots[0]) + 1 if observed == "weights" else 0
+    if first == 0:
+        return replace(recording, initial=np.zeros(_shape(recording)))
+    later: dict[str, Any] = {
+        name: None if getattr(recording, name) is None else getattr(recording, name)[:, first:]
+        for name in ("keys", "values", "queries", "readout")
+    }
+    return replace(
+        recording,
+        **later,
+        weights=recording.weights[:, 1:],
+        snapshots=recording.snapshots[1:] - first,
+        courses={name: course[:, first:] for name, course in recording.courses.items()},
+        presented={name: stream[:, first:] for name, stream in recording.presented.items()},
+        initial=np.nan_to_num(recording.weights[:, 0]),
+    )
+
+
+def _shape(recording: Recording) -> tuple[int, int, int]:
+    return recording.trials, recording.pre, recording.post
+
+
+def _model(recording: Recording, candidate: Candidate, observed: Observed) -> Model:
+    fitted = any(p.name == "scale" for p in candidate.parameters)
+    return model(RULES[candidate.rule], recording, observed=observed, scale=None if fitted else 1.0)
+
+
+def _theta(found: Model, candidate: Candidate) -> np.ndarray:
+    """A candidate's constants as the parameters of its model, (1, parameter)."""
+    said = {p.name: np.ravel(p.value) for p in candidate.parameters}
+    parts = [np.zeros(0)]
+    for unknown in found.unknowns:
+        value = said[unknown.name]
+        if unknown.logarithmic:
+            value = np.log(np.maximum(value, np.exp(unknown.low)))
+        parts.append(value)
+    return np.concatenate(parts)[None]
+
+
+def _run(found: Model, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights after every step and what the queries read, (trial, step, ..), from the start on."""
+    given, terms = found.recording, found.rule.terms
+    shape = (given.trials, given.pre, given.post)
+    streams = {
+        name: np.broadcast_to(stream[0], (given.trials, *stream.shape[2:]))
+        for name, stream in found.streams(theta).items()
+    }
+    scale = float(np.ravel(found.scales(theta))[0])
+    state = np.zeros(shape) if given.initial is None else given.initial / scale
+    if not terms.linear:
+        write = stepper(found.rule, streams, xp=np, axis=1)
+        course = _course(write, state, given.steps, 1)
+        return scale * course, scale * _read(course, streams["query"])
+    writes = streams["key"].shape[1] // given.steps
+    form = normal_form(found.rule, streams, xp=np, time_axis=1, writes_per_step=writes)
+    if form.transposed:
+        state = np.swapaxes(state, -1, -2)
+    beside = form.value.shape[-1] - state.shape[-1]
+    state = np.concatenate([state, np.zeros((*state.shape[:-1], beside))], -1)
+    course = _course(advance(form, xp=np), state, given.steps, writes)
+    query = form.query
+    if form.ridge is not None:
+        gram = course[..., -given.pre :] + form.ridge[..., None] * np.eye(given.pre)
+        query = np.linalg.solve(gram, query[..., None])[..., 0]
+    if form.transposed:
+        course = np.swapaxes(course, -1, -2)
+    read = normalised(_read(course, query), form, np)
+    return scale * course[..., : given.post], scale * read[..., : given.post]
+
+
+def _course(
+    write: Callable[[int, np.ndarray], np.ndarray], state: np.ndarray, steps: int, writes: int
+) -> np.ndarray:
+    """The states after every step, (trial, step, row, column)."""
+    course = np.empty((state.shape[0], steps, *state.shape[1:]))
+    for step in range(steps):
+        for t in range(step * writes, (step + 1) * writes):
+            state = write(t, state)
+        course[:, step] = state
+    return course
+
+
+def _read(course: np.ndarray, query: np.ndarray) -> np.ndarray:
+    read: np.ndarray = np.einsum("...kv,...k->...v", course, query)
+    return read
