@@ -6,6 +6,7 @@ two moments: of the cue with its own key, and with any other.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import special, stats
@@ -203,6 +204,14 @@ def cue_cosine(pre: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
     return cosines.ravel(), np.outer(weight, share).ravel()
 
 
+@cache
+def legendre_nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre nodes and weights of an integral from -1 to 1, (count,) each."""
+    nodes, weights = special.roots_legendre(count)
+    return nodes, weights
+
+
+@cache
 def normal_nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Hermite nodes and weights of a standard normal variable, (count,) each."""
     nodes, weights = special.roots_hermitenorm(count)
@@ -211,7 +220,7 @@ def normal_nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def chi_square_nodes(count: int, degrees: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of a chi-square variable: quantiles at Gauss-Legendre shares, (count,)."""
-    nodes, weights = special.roots_legendre(count)
+    nodes, weights = legendre_nodes(count)
     return stats.chi2.ppf((nodes + 1) / 2, degrees), weights / 2
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 from scipy.optimize import brentq
 
-from fwbio.analyses.capacity_overlaps import Overlaps, normal_nodes
+from fwbio.analyses.capacity_overlaps import Overlaps, legendre_nodes, normal_nodes
 from fwbio.errors import FwbioError
 
 _NODES = 9
@@ -125,7 +125,7 @@ def sign_bit_error_of_binary(pairs: int, pre: int, ones: int) -> float:
     return float(np.clip(total[:edge].sum() + total[edge : edge + 1].sum() / 2, 0, 1))
 
 
-def decayed(decay: float, age: np.ndarray) -> np.ndarray:
+def decayed(decay: float, age: np.ndarray | int) -> np.ndarray:
     """What is left of a pair: the signal of `retnet` at lag m.
 
         gamma^m
@@ -304,7 +304,7 @@ def least_squares(
 
 def frequencies(noise: float) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of an integral over a characteristic function of that variance."""
-    nodes, weights = special.roots_legendre(_FREQUENCIES)
+    nodes, weights = legendre_nodes(_FREQUENCIES)
     top = 9 / np.sqrt(noise)
     return (nodes + 1) / 2 * top, weights / 2 * top
 
