@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from fwbio.analyses import options
+from fwbio.analyses.benchmarks.analyses import ANALYSES
 from fwbio.analyses.benchmarks.rows import DEVICES, LINEAR
 from fwbio.analyses.benchmarks.synapses import ROWS as SYNAPTIC_ROWS
 from fwbio.analyses.benchmarks.training import NAMES as TRAINED_ROWS
@@ -127,4 +128,29 @@ def training_command(out: Path, **settings: Any) -> None:
     found = training.training(progress=True, **settings)
     written = training_outputs.write(found, out)
     terminal().print(training_outputs.table(found))
+    click.echo("\n".join(map(str, written)))
+
+
+@bench_command.command("analyses")
+@options.several("--names", ANALYSES, ANALYSES, "Analyses")
+@click.option("--seed", default=0, show_default=True, help="Seed of the pairs and the noise.")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
+@options.out("results/analyses")
+def analyses_command(out: Path, **settings: Any) -> None:
+    """Measure the analyses of a large record.
+
+    1,000 trials of 200 steps with 64 x 64 weights of every step are made block by block and kept
+    in OUT meanwhile (5 GB); each analysis runs in a process of its own. OUT gets analyses.json and
+    analyses.csv.
+
+    \b
+    Example:
+      fwbio bench analyses --out results/analyses
+    """
+    check_writable(out)
+    from fwbio.analyses.benchmarks import analyses
+
+    found = analyses.analyses(folder=out, progress=True, **settings)
+    written = analyses.write(found, out)
+    terminal().print(analyses.table(found))
     click.echo("\n".join(map(str, written)))
