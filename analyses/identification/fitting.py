@@ -14,12 +14,32 @@ import numpy as np
 from fwbio.analyses.identification.filtering import Filtered, Seen, filtered, seen
 from fwbio.analyses.identification.unknowns import Model, Refused
 
-ITERATIONS = 60
-SCOUTING = 4  # iterations of all starts together, before the best goes on
-ENOUGH = 1e-6  # change of log L
+STARTS = 4  # that are followed
 DAMPINGS = (0.0, 0.1, 10.0)  # times the point's own
+EASING = np.array([0.1, 0.3, 10.0])  # of the next damping, by the one that did best
 RHO_LEAST, RHO_MOST, RHO_START = 1e-7, 1e5, 1e-2
-LARGEST_BATCH = 4_000_000  # numbers of state at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long to climb.
+
+    Args:
+        iterations: at most.
+        enough: gain in log L below which a step is the last one.
+        stride: factor by which rho is first varied.
+        settled: factor that it is to be known by.
+    """
+
+    iterations: int
+    enough: float
+    stride: float
+    settled: float
+
+
+SCOUTING = Patience(iterations=3, enough=0.1, stride=10.0, settled=2.0)
+ROUGH = Patience(iterations=40, enough=0.05, stride=5.0, settled=1.3)
+FINE = Patience(iterations=40, enough=1e-7, stride=1.3, settled=1.03)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,34 +69,43 @@ class Fit:
     covariance: np.ndarray
 
 
-def fit(model: Model) -> Fit:
+def fit(model: Model, *, start: "Fit | None" = None) -> Fit:
     """The most likely constants of a model.
 
     Rules with a constant for each channel start from their fit with one for all of them.
 
     Args:
         model: a rule on a recording.
+        start: a rough fit of it to refine; without one, the fit is rough: log L is right to a few
+            hundredths.
 
     Raises:
         Refused: its predictions overflow wherever the fit starts.
     """
     data = seen(model)
+    if start is not None:
+        theta, rho = _climb(model, data, start.theta[None], np.array([start.rho]), FINE)
+        return _summary(model, data, theta[0], float(rho[0]))
     if not model.channelled:
         points, rho = _scout(model, data)
     else:
         tied = replace(model, tied=True)
         points, rho = _scout(tied, data)
-        theta, rho = _climb(tied, data, points, rho, ITERATIONS)
+        theta, rho = _climb(tied, data, points, rho, ROUGH)
         points = model.untied(theta[0])[1][None]
-    theta, rho = _climb(model, data, points, rho, ITERATIONS)
+    theta, rho = _climb(model, data, points, rho, ROUGH)
     return _summary(model, data, theta[0], float(rho[0]))
 
 
 def _scout(model: Model, data: Seen) -> tuple[np.ndarray, np.ndarray]:
     """The best of all starts after a few steps each."""
-    points = model.starts()
-    points = _amplified(model, data, points)
+    points = _amplified(model, data, model.starts())
     rho = np.full(len(points), RHO_START)
+    if len(points) > STARTS:
+        first = np.argsort(objective(filtered(model, data, points, rho)))[:STARTS]
+        points, rho = points[first], rho[first]
+    if len(points) == 1:
+        return points, rho
     points, rho = _climb(model, data, points, rho, SCOUTING)
     best = np.argmin(objective(filtered(model, data, points, rho)))
     return points[[best]], rho[[best]]
@@ -113,46 +142,59 @@ def objective(found: Filtered) -> np.ndarray:
 
 
 def _climb(
-    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, iterations: int
+    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, patience: Patience
 ) -> tuple[np.ndarray, np.ndarray]:
     """Descend from several points at once, each with a damping and a stride in rho of its own."""
     low, high = model.each("low"), model.each("high")
     theta = np.clip(theta, low, high)
     points, count = theta.shape
-    damping, stride = np.full(points, 1e-3), np.full(points, 10.0)
+    rows = np.arange(points)
+    damping, stride = np.full(points, 1e-3), np.full(points, patience.stride)
+    vertex = rho
     best = objective(filtered(model, data, theta, rho))
-    for _ in range(iterations):
+    for _ in range(patience.iterations):
         here = filtered(model, data, theta, rho, derivatives=True)
         tried = np.stack([_step(here, theta, damping * f, low, high) for f in DAMPINGS], 1)
-        rhos = _rhos(rho, stride)
+        rhos = _rhos(rho, stride, vertex)
         every_theta = np.repeat(tried[:, :, None], rhos.shape[1], axis=2)
         every_rho = np.broadcast_to(rhos[:, None], every_theta.shape[:3])
         values = objective(
             filtered(model, data, every_theta.reshape(every_rho.size, count), every_rho.ravel())
-        ).reshape(points, -1)
-        chosen = values.argmin(1)
-        value = values[np.arange(points), chosen]
+        ).reshape(every_rho.shape)
+        chosen = values.reshape(points, -1).argmin(1)
+        of_theta, of_rho = np.unravel_index(chosen, values.shape[1:])
+        value = values[rows, of_theta, of_rho]
         better = value < best
         gain = np.where(better, best - value, 0.0)
-        of_theta, of_rho = np.unravel_index(chosen, every_theta.shape[1:3])
-        factor = np.array([0.1, 0.3, 10.0])[of_theta]
-        damping = np.where(better, np.clip(damping * factor, 1e-12, None), damping * 30)
-        rows = np.arange(points)
-        stay = rhos[rows, of_rho] == rho
-        stride = np.where(stay | ~better, np.maximum(stride**0.5, 1.001), stride)
+        damping = np.where(better, np.clip(damping * EASING[of_theta], 1e-12, None), damping * 30)
+        vertex = _vertex(rhos[:, 1:4], values[rows, of_theta, 1:4])
+        strayed = better & (np.abs(of_rho - 2) == 1)
+        stride = np.where(strayed, stride, np.maximum(stride**0.3, 1.02))
         theta = np.where(better[:, None], tried[rows, of_theta], theta)
         rho = np.where(better, rhos[rows, of_rho], rho)
         best = np.minimum(best, value)
-        if (gain < ENOUGH).all() and (stride < 1.1).all():
+        if (gain < patience.enough).all() and (stride < patience.settled).all():
             break
     return theta, rho
 
 
-def _rhos(rho: np.ndarray, stride: np.ndarray) -> np.ndarray:
-    """Shares of process noise to try at each point, (point, trial)."""
-    around = np.where(rho > 0, rho, RHO_LEAST * 10)[:, None] * stride[:, None] ** [-1.0, 1.0]
-    around = np.clip(around, RHO_LEAST, RHO_MOST)
-    return np.concatenate([rho[:, None], np.zeros((len(rho), 1)), around], 1)
+def _rhos(rho: np.ndarray, stride: np.ndarray, vertex: np.ndarray) -> np.ndarray:
+    """Shares of process noise to try: none, less, the same, more, the last parabola's vertex."""
+    around = np.maximum(rho, RHO_LEAST)[:, None] * stride[:, None] ** [-1.0, 0.0, 1.0]
+    around[:, 1] = rho
+    tried = [np.zeros((len(rho), 1)), around.clip(0, RHO_MOST), vertex[:, None]]
+    return np.concatenate(tried, 1)
+
+
+def _vertex(rho: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Where the parabola through three points of equal strides in log rho is least, within them."""
+    (before, here, after), middle = values.T, rho[:, 1]
+    with np.errstate(all="ignore"):
+        curvature = before - 2 * here + after
+        stride = np.log(rho[:, 2] / middle)
+        found = middle * np.exp(np.clip(0.5 * (before - after) / curvature, -1.5, 1.5) * stride)
+    sound = np.isfinite(found) & (curvature > 0) & (middle > 0)
+    return np.where(sound, np.clip(found, 0, RHO_MOST), middle)
 
 
 def _step(

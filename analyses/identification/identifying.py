@@ -1,6 +1,6 @@
 """Which rule of the table made these weights, or these read-outs?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -16,6 +16,8 @@ from fwbio.analyses.identification.verdict import decide, rival
 from fwbio.errors import FwbioError
 from fwbio.rule import Rule
 from fwbio.rules import RULES, resolve
+
+NEAR = 500.0  # log-likelihood from the best within which fits are refined
 
 
 def identify(
@@ -51,20 +53,20 @@ def identify(
     unit = _unit(recording, seen, scale)
     chosen = RULES.values() if rules is None else [resolve(rule) for rule in rules]
     recording, size = _normalised(recording, seen)
-    fitted, refused = [], []
+    rough: dict[str, Fit] = {}
+    refused = []
     done: dict[object, Fit] = {}
     for rule in tqdm(list(chosen), desc="rules", disable=not progress):
         try:
             found = model(
                 rule, recording, observed=seen, scale=None if unit is None else unit / size
             )
-            found = replace(found, scale=(unit or 1.0) / size, divided=size)
-            signature = (found.rule.terms, found.slices.keys() >= {"decay"})
-            if signature not in done:
-                done[signature] = fit(found)
-            fitted.append(rival(rule.name, done[signature]))
+            found = replace(found, scale=1.0 if unit is None else unit / size, divided=size)
+            signature = (found.rule.terms, found.unknowns)
+            rough[rule.name] = done[signature] = done.get(signature) or fit(found)
         except Refused as reason:
             refused.append(Candidate(rule=rule.name, refused=str(reason)))
+    fitted = [rival(name, found) for name, found in _refined(rough).items()]
     if not fitted:
         raise FwbioError(
             f"no rule is a candidate: {refused[0].rule}, {refused[0].refused}"
@@ -74,6 +76,14 @@ def identify(
             mend="name others, or leave them out for the whole table",
         )
     return decide(fitted, fit(_nothing(recording, seen)), refused)
+
+
+def _refined(rough: Mapping[str, Fit]) -> dict[str, Fit]:
+    """The fits, those that may be the best with their last digits."""
+    best = max((f.log_likelihood for f in rough.values()), default=0.0)
+    near = {id(f): f for f in rough.values() if f.log_likelihood > best - NEAR}
+    fine = {key: fit(f.model, start=f) for key, f in near.items()}
+    return {name: fine.get(id(f), f) for name, f in rough.items()}
 
 
 def _observed(recording: Recording, observed: str) -> Observed:

@@ -102,6 +102,11 @@ class Model:
         """Whether channels have constants of their own."""
         return any(u.size > 1 for u in self.unknowns)
 
+    @property
+    def in_their_unit(self) -> bool:
+        """Whether its write strength is in the unit of observations that were divided."""
+        return self.scale == 1.0 and "scale" not in self.slices
+
     def each(self, name: str) -> np.ndarray:
         """A property of the unknowns for every parameter, (parameter,)."""
         counts = np.array([1 if self.tied else u.size for u in self.unknowns], dtype=int)
@@ -118,7 +123,7 @@ class Model:
         return replace(self, tied=False), np.repeat(theta, [u.size for u in self.unknowns])
 
     def streams(self, theta: np.ndarray) -> Streams:
-        """The rule's streams at settings (setting, parameter): (setting, trial or 1, time, channel)."""
+        """Streams at settings (setting, parameter): (setting, trial, time, channel)."""
         found = dict(self.fixed)
         for name, where in self.slices.items():
             if name in self.gates:
@@ -155,8 +160,12 @@ def model(rule: Rule, recording: Recording, *, observed: Observed, scale: float 
         normaliser="none" if observed == "weights" else terms.normaliser,
         readout="weights" if observed == "weights" else terms.readout,
     )
+    if terms.erase in {"erase_key", "direction"}:
+        # what is erased has a strength of its own, along the key unless something else was presented
+        other = recording.presented.keys() & {"erase_key", "erase_direction"}
+        seen = replace(seen, erase="direction" if other else "gate")
+    build = _Build(terms, rule, recording)
     rule = replace(rule, terms=seen)
-    build = _Build(rule, recording, observed)
     for stream in rule.streams:
         getattr(build, stream)()
     if scale is None and _own_scale(seen, build):
@@ -191,8 +200,8 @@ def _own_scale(terms: Terms, build: "_Build") -> bool:
 class _Build:
     """Collects the unknowns and streams of a rule, stream by stream of its declaration."""
 
-    def __init__(self, rule: Rule, recording: Recording, observed: Observed) -> None:
-        self.terms, self.recording, self.observed = rule.terms, recording, observed
+    def __init__(self, terms: Terms, rule: Rule, recording: Recording) -> None:
+        self.terms, self.recording = terms, recording
         self.constant_decay = rule.default_decay_offset is not None
         self.unknowns: list[Unknown] = []
         self.gates: dict[str, Callable[[np.ndarray], Mapping[str, np.ndarray]]] = {}
@@ -260,7 +269,7 @@ class _Build:
         if "log_beta" in self.recording.courses:
             course = np.exp(self.course("log_beta", 1, self.time))
         unknown = Unknown(name="beta", size=size, channels="post" if channel else "", low=-np.inf)
-        if self.terms.erase in {"key", "erase_key"} or not self.terms.linear:
+        if self.terms.erase == "key" or not self.terms.linear:
             shares = SHARES if self.terms.solve == "explicit" else STRETCHES
             if self.terms.plasticity in {"calcium", "calcium_control"}:
                 starts: tuple[float, ...] = GROWTHS
@@ -270,26 +279,32 @@ class _Build:
         self.constants(unknown, "beta", course)
 
     def erase(self) -> None:
-        """An erase gate for each pre channel."""
+        """An erase gate: of each pre channel, or of rules that erase along keys, one for all."""
+        size = self.recording.pre if self.terms.erase == "gate" else 1
         starts = tuple(share / self.power for share in SHARES)
         unknown = Unknown(
             name="erase",
-            size=self.recording.pre,
-            channels="pre",
+            size=size,
+            channels="pre" if size > 1 else "",
             neutral=0.0,
             starts=starts,
             typical=starts[0],
         )
-        self.constants(unknown, "erase", np.ones((1, 1, self.recording.steps, 1)))
+        self.constants(unknown, "erase", self._erasing())
 
     def erase_key(self) -> None:
         """The erase key as it was presented, or the key, times a constant."""
         presented = self.recording.presented.get("erase_key")
         keys = self.fixed["key"] if presented is None else presented[None]
-        tied = self.terms.erase == "erase_key"
-        starts = (1.0,) if tied else tuple(share / self.power for share in SHARES)
+        starts = tuple(share / self.power for share in SHARES)
         unknown = Unknown(name="erase", neutral=0.0, starts=starts, typical=min(starts))
-        self.constants(unknown, "erase_key", keys)
+        self.constants(unknown, "erase_key", keys * self._erasing())
+
+    def _erasing(self) -> np.ndarray:
+        """How erasing varies in time: as writing does, where one strength governs both."""
+        if self.terms.erase == "erase_key":
+            return self.course("beta", 1, self.time)
+        return np.ones((1, 1, self.time, 1))
 
     def erase_direction(self) -> None:
         presented = self.recording.presented.get("erase_direction")

@@ -172,7 +172,7 @@ def parameters(fit: Fit) -> tuple[Parameter, ...]:
         low = np.where(np.isfinite(reach), low, -np.inf)
         high = np.where(np.isfinite(reach), high, np.inf)
         ends = [value, low, high]
-        if unknown.name == "scale":
+        if unknown.name == "scale" or (unknown.name == "beta" and fit.model.in_their_unit):
             ends = [x * fit.model.divided for x in ends]
         if unknown.logarithmic:
             found.append(_parameter(unknown.name, [np.exp(x) for x in ends], unknown, known))

@@ -1,0 +1,254 @@
+"""Figures of identification: each draws on the Axes it is given, and computes nothing heavy."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+
+from fwbio.analyses.identification.answer import Candidate, Identification, Parameter
+from fwbio.analyses.identification.tables import groups
+from fwbio.analyses.identification.verdict import DECISIVE
+from fwbio.analyses.palette import BLACK, FAINT, rule_style, series_style
+from fwbio.analyses.words import listed
+
+SHARED = "#DDDDDD"
+TICKS = (-3000, -1000, -300, -100, -30, -10, -5, -2, 0)
+DECADES = 1.5  # between the smallest and the largest constant, above which the axis is logarithmic
+NONE = "none"
+
+
+def ranking(answer: Identification, ax: Axes, *, most: int = 12) -> Axes:
+    """How much worse than the best each rule predicts, with the bound of chance.
+
+    Rules that predict the same on these data share a row; those of the answer are filled.
+
+    Args:
+        answer: of `fwbio.analyses.identification.identify`.
+        ax: where to draw.
+        most: how many rows at most, the answer's first and then by rank.
+    """
+    rows = groups(answer)
+    said = [row for row in rows if any(c.rule in answer.rules for c in row)]
+    shown = [*said, *[row for row in rows if row not in said]][:most]
+    shown = [row for row in rows if row in shown]
+    scores = np.array([max(c.z for c in row) for row in shown])
+    worst = min(np.min(scores[np.isfinite(scores)], initial=-2 * DECISIVE), -2 * DECISIVE)
+    reach = 1.6 * worst
+    ax.axvspan(-DECISIVE, 10 * DECISIVE, color=SHARED, linewidth=0, zorder=0)
+    ax.axvline(-DECISIVE, color=FAINT, linestyle="--", linewidth=1)
+    styles = rule_style(row[0].rule for row in shown)
+    for place, (row, score) in enumerate(zip(shown, scores, strict=True)):
+        style = styles[row[0].rule]
+        ours = row in said
+        ax.plot(
+            max(score, reach),
+            place,
+            **style.points,
+            markersize=7,
+            markerfacecolor=style.colour if ours else "white",
+        )
+    ax.set_yticks(range(len(shown)), [_row_label(row) for row in shown])
+    for label, row in zip(ax.get_yticklabels(), shown, strict=True):
+        label.set_fontweight("bold" if row in said else "normal")
+    ax.set_xscale("symlog", linthresh=DECISIVE, linscale=0.7)
+    ax.set_xlim(1.3 * reach, max(DECISIVE, 1.5 * np.max(scores, initial=0.0)))
+    ax.set_xticks([x for x in TICKS if x > 1.3 * reach], minor=False)
+    ax.set_xticks([], minor=True)
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("-", "\N{MINUS SIGN}"))
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.set_xlabel("Vuong's z against the best rule (dimensionless)")
+    ax.set_title("grey: no worse than the best, but for chance", fontsize=9, loc="right")
+    return _open(ax)
+
+
+def _row_label(row: Sequence[Candidate]) -> str:
+    rest = [c.rule for c in row[1:]]
+    return row[0].rule if not rest else f"{row[0].rule}\n= {', '.join(rest)}"
+
+
+def parameters(
+    answer: Identification,
+    ax: Axes,
+    *,
+    rules: Sequence[str] | None = None,
+    truth: Mapping[str, np.ndarray | float] | None = None,
+) -> Axes:
+    """The constants of rules with their 95 % intervals, and the true ones as dashes.
+
+    A constant of several channels has a point for each, in their order. One that the data don't
+    determine is a hollow point without an interval.
+
+    Args:
+        answer: of `fwbio.analyses.identification.identify`.
+        ax: where to draw.
+        rules: whose constants, the answer's first unless given, or the best's where it has none.
+        truth: true constants by name, where they are known.
+    """
+    best = answer.rules[:1] or tuple(c.rule for c in answer.candidates[:1])
+    named = tuple(rules) if rules is not None else best
+    rows = [(rule, p) for rule in named for p in answer[rule].parameters if p.units == "1"]
+    styles = rule_style(named)
+    ends = np.concatenate([np.ravel([p.value, p.low, p.high]) for _, p in rows] or [np.ones(1)])
+    spread = np.abs(ends[np.isfinite(ends) & (ends != 0)])
+    if (ends > 0).all() and spread.size and np.ptp(np.log10(spread)) > DECADES:
+        ax.set_xscale("log")
+    for place, (rule, parameter) in enumerate(rows):
+        at = place + _dodged(np.size(parameter.value))
+        _interval(ax, at, parameter, styles[rule].colour, styles[rule].marker)
+        if truth and parameter.name in truth:
+            true = np.broadcast_to(truth[parameter.name], np.shape(parameter.value))
+            half = 0.3 if true.ndim == 0 else 0.5 / true.size
+            ax.vlines(np.ravel(true), at - half, at + half, color=BLACK, linewidth=2, zorder=3)
+    ax.set_yticks(
+        range(len(rows)),
+        [_constant(p) if len(named) == 1 else f"{rule}: {_constant(p)}" for rule, p in rows],
+    )
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlabel("constant (dimensionless)")
+    ax.set_title(listed(named) if named else NONE, fontsize=9)
+    return _open(ax)
+
+
+def _dodged(count: int) -> np.ndarray:
+    return np.zeros(1) if count == 1 else np.linspace(-0.35, 0.35, count)
+
+
+def _constant(parameter: Parameter) -> str:
+    known = "" if parameter.determined else "\nnot determined"
+    return f"{parameter.name.replace('_', ' ')}{known}"
+
+
+def _interval(ax: Axes, at: np.ndarray, parameter: Parameter, colour: str, marker: str) -> None:
+    value, low, high = (np.ravel(x) for x in (parameter.value, parameter.low, parameter.high))
+    known = np.isfinite(low) & np.isfinite(high)
+    several = value.size > 1
+    for some, face in ((known, colour), (~known, "white")):
+        if not some.any():
+            continue
+        reach = np.maximum([value - low, high - value], 0)[:, some] if face == colour else None
+        ax.errorbar(
+            value[some],
+            at[some],
+            xerr=reach,
+            fmt=marker,
+            color=colour,
+            markerfacecolor=face,
+            markersize=3.5 if several else 6,
+            linewidth=1,
+            capsize=0 if several else 3,
+        )
+
+
+def changes(
+    replays: Mapping[str, xr.Dataset], ax: Axes, *, points: int = 1500, quantile: float = 0.999
+) -> Axes:
+    """Observed changes of the weights, or read-outs, against what rules predict of them.
+
+    Args:
+        replays: rule to what `fwbio.analyses.identification.replay.replay` makes of it.
+        ax: where to draw.
+        points: how many of each to draw at most, evenly picked.
+        quantile: of sizes, at which the axes end.
+    """
+    styles = rule_style(replays)
+    every = [np.abs(part) for r in replays.values() for part in (r.observed, r.predicted)]
+    ends = [max(float(np.quantile(part, quantile)) for part in every) or 1.0]
+    ends = [-1.05 * ends[0], 1.05 * ends[0]]
+    ax.plot(ends, ends, color=FAINT, linewidth=1, zorder=3)
+    for place, (rule, found) in enumerate(replays.items()):
+        step = -(-found.sizes["change"] // points)
+        left = ((found.observed - found.predicted) ** 2).mean() / (found.observed**2).mean()
+        ax.plot(
+            found.predicted[::step],
+            found.observed[::step],
+            linestyle="",
+            marker=styles[rule].marker,
+            markersize=3,
+            markeredgewidth=0.5,
+            alpha=0.6,
+            color=styles[rule].colour,
+            markerfacecolor=styles[rule].colour if place == 0 else "none",
+            label=f"{rule}: {100 * max(1 - float(left), 0):.0f} % predicted",
+            rasterized=True,
+        )
+    what = next(iter(replays.values()))
+    units = what.observed.attrs["units"]
+    units = "dimensionless" if units == "1" else units
+    name = what.observed.attrs["long_name"].removeprefix("observed ")
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
+    ax.locator_params(nbins=5)
+    ax.set_xlabel(f"predicted {name} ({units})")
+    ax.set_ylabel(f"observed {name} ({units})")
+    ax.legend(frameon=False, fontsize=8, loc="upper left", handletextpad=0.3)
+    return _open(ax)
+
+
+def confusion(counts: pd.DataFrame, ax: Axes) -> Axes:
+    """Recordings by the rule that made them and by the answer that was given.
+
+    Args:
+        counts: how many, a row a rule and a column an answer.
+        ax: where to draw; a colour bar is not added, the numbers are written.
+    """
+    shares = counts.to_numpy(float) / np.maximum(counts.sum(axis=1).to_numpy(float), 1)[:, None]
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
+    for (i, j), count in np.ndenumerate(counts.to_numpy()):
+        if count:
+            dark = "white" if shares[i, j] > 0.6 else BLACK
+            ax.text(j, i, f"{count:g}", ha="center", va="center", fontsize=7, color=dark)
+    ax.set_xticks(range(counts.shape[1]), counts.columns, rotation=60, ha="right", fontsize=7)
+    ax.set_yticks(range(counts.shape[0]), counts.index, fontsize=7)
+    for label in ax.get_xticklabels():
+        label.set_rotation_mode("anchor")
+    ax.set_xticks(np.arange(counts.shape[1]) - 0.5, minor=True)
+    ax.set_yticks(np.arange(counts.shape[0]) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=1)
+    ax.tick_params(which="both", length=0)
+    ax.set_xlabel("answer")
+    ax.set_ylabel("true rule")
+    return ax
+
+
+def accuracy(
+    series: Mapping[str, pd.DataFrame], ax: Axes, *, xlabel: str, target: float | None = None
+) -> Axes:
+    """The share of recordings whose rule was named against a condition, with 95 % intervals.
+
+    Args:
+        series: name to a table of `at`, the condition, `share`, and `low` and `high`, the ends of
+            its interval.
+        ax: where to draw.
+        xlabel: the condition, with its unit in brackets.
+        target: a share that is asked for, drawn as a line.
+    """
+    styles = series_style(series)
+    spacing = min(
+        (np.diff(np.unique(t["at"])).min(initial=np.inf) for t in series.values()), default=1.0
+    )
+    dodge = 0.12 * spacing if np.isfinite(spacing) else 0.0
+    for place, (name, table) in enumerate(series.items()):
+        reach = np.maximum([table["share"] - table["low"], table["high"] - table["share"]], 0)
+        ax.errorbar(
+            table["at"] + dodge * (place - (len(series) - 1) / 2),
+            table["share"],
+            yerr=reach,
+            **styles[name].joined,
+            linewidth=1,
+            markersize=5,
+            capsize=2,
+            label=name,
+        )
+    if target is not None:
+        ax.axhline(target, color=FAINT, linestyle=(0, (1, 1)), linewidth=1)
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel("rule named (share of recordings)")
+    ax.legend(frameon=False, fontsize=8, loc="lower left")
+    return _open(ax)
+
+
+def _open(ax: Axes) -> Axes:
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
