@@ -1,0 +1,97 @@
+"""Images of identification's figures, of an answer and a study that are written down."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from images import MPL
+from matplotlib.figure import Figure
+
+from fwbio.analyses.identification import Candidate, Identification, Parameter, plots
+
+
+def constant(name, value, reach, **named):
+    value = np.asarray(value, float)
+    return Parameter(name=name, value=value, low=value - reach, high=value + reach, **named)
+
+
+def answer():
+    """Decays that can't be told apart, richer rules beside them, and rules far behind."""
+    decays = (constant("decay", 0.95, 0.01), constant("beta", 0.4, 0.03))
+    channels = (constant("decay", 0.95 + 0.01 * np.sin(np.arange(8)), 0.02), decays[1])
+    lost = Parameter(name="erase", value=np.array(0.7), low=-np.inf, high=np.inf, determined=False)
+    named = {"parameters": decays, "free": 2, "explained": 0.9, "z": 0.0}
+    candidates = (
+        Candidate(rule="retnet", equivalent=("mamba2",), **named),
+        Candidate(rule="mamba2", equivalent=("retnet",), **named),
+        Candidate(rule="gla", parameters=channels, free=9, explained=0.9, z=-1.2),
+        Candidate(rule="comba", parameters=(*decays, lost), free=3, explained=0.9, z=-0.9),
+        Candidate(rule="delta", explained=0.5, z=-12.0),
+        Candidate(rule="hebb", explained=0.4, z=-30.0),
+        Candidate(rule="delta_product", refused="it writes several keys a step"),
+    )
+    return Identification(
+        observed="weights",
+        candidates=candidates,
+        rules=("retnet", "mamba2"),
+        verdict="equivalent",
+        sentence="It is retnet or mamba2.",
+    )
+
+
+def panel(draw, *arguments, width=4.4, height=2.8, **named):
+    figure = Figure(figsize=(width, height), layout="constrained")
+    ax = figure.subplots()
+    assert draw(*arguments, ax, **named) is ax
+    return figure
+
+
+@pytest.mark.mpl_image_compare(**MPL)
+def test_image_identification_plots_ranking():
+    return panel(plots.ranking, answer())
+
+
+@pytest.mark.mpl_image_compare(**MPL)
+def test_image_identification_plots_parameters():
+    rules = ("gla", "comba")
+    return panel(plots.parameters, answer(), rules=rules, truth={"decay": 0.95, "beta": 0.42})
+
+
+@pytest.mark.mpl_image_compare(**MPL)
+def test_image_identification_plots_changes():
+    rng = np.random.default_rng(0)
+    observed = rng.standard_normal(120)
+    noise = {"delta": 0.2, "hebb": 0.8}
+    replays = {
+        rule: xr.Dataset(
+            {
+                name: ("change", values, {"units": "nS", "long_name": f"{name} change of a weight"})
+                for name, values in (
+                    ("observed", observed),
+                    ("predicted", observed + spread * rng.standard_normal(120)),
+                )
+            }
+        )
+        for rule, spread in noise.items()
+    }
+    return panel(plots.changes, replays, width=3.4, height=3.2)
+
+
+@pytest.mark.mpl_image_compare(**MPL)
+def test_image_identification_plots_confusion():
+    counts = pd.DataFrame(
+        [[10, 0, 0, 0], [1, 8, 0, 1], [0, 0, 10, 0]],
+        index=["hebb", "retnet", "delta"],
+        columns=["hebb", "retnet = mamba2", "delta", "none"],
+    )
+    return panel(plots.confusion, counts, width=3.4)
+
+
+@pytest.mark.mpl_image_compare(**MPL)
+def test_image_identification_plots_accuracy():
+    at = np.array([0.0, 5.0, 10.0, 20.0])
+    series = {
+        name: pd.DataFrame({"at": at, "share": share, "low": share - 0.1, "high": share + 0.02})
+        for name, share in (("weights", 0.98 - at / 100), ("read-outs", 0.9 - at / 40))
+    }
+    return panel(plots.accuracy, series, xlabel="noise on the weights (%)", target=0.95)
