@@ -27,12 +27,10 @@ def ranking(answer: Identification, ax: Axes, *, most: int = 12) -> Axes:
     Args:
         answer: of `fwbio.analyses.identification.identify`.
         ax: where to draw.
-        most: how many rows at most, the answer's first and then by rank.
+        most: how many rows at most.
     """
-    rows = groups(answer)
-    said = [row for row in rows if any(c.rule in answer.rules for c in row)]
-    shown = [*said, *[row for row in rows if row not in said]][:most]
-    shown = [row for row in rows if row in shown]
+    shown = groups(answer)[:most]
+    said = [row for row in shown if any(c.rule in answer.rules for c in row)]
     scores = np.array([max(c.z for c in row) for row in shown])
     worst = min(np.min(scores[np.isfinite(scores)], initial=-2 * DECISIVE), -2 * DECISIVE)
     reach = 1.6 * worst
@@ -86,8 +84,7 @@ def parameters(
         rules: whose constants, the answer's first unless given, or the best's where it has none.
         truth: true constants by name, where they are known.
     """
-    best = answer.rules[:1] or tuple(c.rule for c in answer.candidates[:1])
-    named = tuple(rules) if rules is not None else best
+    named = tuple(rules) if rules is not None else (groups(answer)[0][0].rule,)
     rows = [(rule, p) for rule in named for p in answer[rule].parameters if p.units == "1"]
     styles = rule_style(named)
     ends = np.concatenate([np.ravel([p.value, p.low, p.high]) for _, p in rows] or [np.ones(1)])

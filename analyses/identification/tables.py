@@ -14,7 +14,10 @@ _NUMBERS = ("explained", "z", "bic", "log_likelihood", "free", "residual", "proc
 
 
 def groups(answer: Identification) -> list[list[Candidate]]:
-    """The candidates that were fitted, best first, those that predict the same together."""
+    """The candidates that were fitted, those that predict the same together.
+
+    Those of the answer are first, which richer rules may fit as well; the others best first.
+    """
     made: list[list[Candidate]] = []
     for candidate in answer.candidates:
         if candidate.refused is not None:
@@ -24,7 +27,12 @@ def groups(answer: Identification) -> list[list[Candidate]]:
             same[0].append(candidate)
         else:
             made.append([candidate])
-    return made
+    return sorted(made, key=lambda group: not any(c.rule in answer.rules for c in group))
+
+
+def constants(candidate: Candidate) -> int:
+    """How many numbers were fitted."""
+    return sum(np.size(p.value) for p in candidate.parameters if p.name != "half_life")
 
 
 def plain(answer: Identification) -> dict[str, Any]:
@@ -131,9 +139,9 @@ def _ranking(answer: Identification) -> Any:
 
     what = "changes of the weights" if answer.observed == "weights" else "read-outs"
     shown = Table(
-        title=f"Rules by what they predict of the {what}; those of the answer are bold",
-        caption="z: Vuong's, against the best, below -1.96 beyond chance; dBIC: by how much the"
-        " criterion is above the best",
+        title=f"Rules by what they predict of the {what}, those of the answer first",
+        caption="z: Vuong's, against the best, below -1.96 beyond chance; dBIC: how far above the"
+        " least",
         title_justify="left",
         caption_justify="left",
     )
@@ -142,18 +150,18 @@ def _ranking(answer: Identification) -> Any:
     shown.add_column("rule", no_wrap=True)
     shown.add_column("constants (95 % interval)", overflow="fold")
     made = groups(answer)
-    least = min((group[0].bic for group in made), default=math.nan)
+    least = min((c.bic for group in made for c in group), default=math.nan)
     for rank, group in enumerate(made, start=1):
         best = group[0]
-        name = Text("\n").join(
+        names = Text("\n").join(
             Text(c.rule if c is best else f"= {c.rule}", style=_bold(c, answer)) for c in group
         )
         shown.add_row(
             str(rank),
             f"{100 * best.explained:.1f} %",
-            "best" if rank == 1 else f"{best.z:.1f}",
+            f"{best.z + 0.0:.1f}".replace("-0.0", "0.0"),
             f"{best.bic - least:,.0f}",
-            name,
+            names,
             Text("; ".join(described(p) for p in best.parameters)),
             style=None if any(c.rule in answer.rules for c in group) else "dim",
         )
@@ -183,6 +191,8 @@ def described(parameter: Parameter) -> str:
         return f"{name} {_told(low)} .. {_told(high)}{unit} over {count} channels{open_}"
     if not parameter.determined:
         return f"{name} not determined"
+    if np.isinf(parameter.value):
+        return f"{name} above {_told(parameter.low)}{unit}"
     ends = f"{_told(parameter.low)} .. {_told(parameter.high)}"
     return f"{name} {_told(parameter.value)}{unit} ({ends})"
 

@@ -1,0 +1,79 @@
+"""The files of an identification; the last one stays until all are written aside."""
+
+import io
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from textwrap import wrap
+
+import xarray as xr
+
+from fwbio.analyses.identification.answer import Candidate, Identification
+from fwbio.analyses.identification.data import Recording
+from fwbio.analyses.identification.replay import replay
+from fwbio.analyses.identification.tables import constants, groups, plain, rows
+from fwbio.files import written_aside
+from fwbio.record import versions
+
+DATA, TABLE, FIGURE = "identification.json", "identification.csv", "identification.png"
+
+
+def write(
+    answer: Identification, record: xr.Dataset | Recording, folder: Path, *, command: str
+) -> list[Path]:
+    """Write identification.json, identification.csv and identification.png.
+
+    Args:
+        answer: of `fwbio.analyses.identification.identify`.
+        record: what it is about.
+        folder: where they go; earlier ones stay until all are ready.
+        command: what makes the same again, kept with the numbers.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        FwbioError: the folder can't be written.
+    """
+    told = {"command": command, "versions": versions(), **plain(answer)}
+    contents = {
+        DATA: json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False).encode(),
+        TABLE: rows(answer).to_csv(index=False).encode(),
+        FIGURE: figure(answer, record),
+    }
+    with ExitStack() as stack:
+        for name, content in contents.items():
+            stack.enter_context(written_aside(folder / name)).write_bytes(content)
+    return [folder / name for name in contents]
+
+
+def figure(answer: Identification, record: xr.Dataset | Recording) -> bytes:
+    """The ranking, the constants, and what the best rules predict, as PNG.
+
+    Args:
+        answer: of `fwbio.analyses.identification.identify`.
+        record: what it is about.
+    """
+    from matplotlib.figure import Figure
+
+    from fwbio.analyses.identification import plots
+
+    drawn = Figure(figsize=(13.5, 4.4), layout="constrained")
+    left, middle, right = drawn.subplots(1, 3, width_ratios=(1.1, 1, 1))
+    plots.ranking(answer, left)
+    plots.parameters(answer, middle)
+    plots.changes(
+        {c.rule: replay(record, c, observed=answer.observed) for c in compared(answer)}, right
+    )
+    drawn.suptitle("\n".join(wrap(answer.sentence, 150)), fontsize=10)
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def compared(answer: Identification) -> list[Candidate]:
+    """The rule of the answer, or the nearest, and the best of as few constants beside it."""
+    ranked = [group[0] for group in groups(answer)]
+    first, *others = ranked
+    simple = [c for c in others if c.rule not in answer.rules and constants(c) <= constants(first)]
+    return [first, *simple[:1]]
