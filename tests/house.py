@@ -22,12 +22,15 @@ WINGS = {
 }
 
 
+NOT_INSTALLED = {"__pycache__", "notebooks", "examples", "results"}
+
+
 def files(folder):
-    """What a folder of the house installs: not what is made by running it, nor its results."""
+    """What a folder of the house installs: not what is read and run beside it, nor its results."""
     return sorted(
         path
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and not {"__pycache__", "notebooks", "results"} & set(path.parts)
+        if path.is_file() and not NOT_INSTALLED & set(path.parts)
     )
 
 

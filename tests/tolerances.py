@@ -35,6 +35,9 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "bfloat16": Bound(1e-2, "three roundings of 3.9e-3 on the way in and out"),
         "autocast": Bound(0.05, "root mean square of a dozen roundings of 3.9e-3"),
         "tf32": Bound(1e-3, "products of 11 significant bits: two roundings of 4.9e-4"),
+        "notebook numbers": Bound(
+            0.01, "numbers shown with three digits; spikes that roundings of another machine move"
+        ),
         "ode": Bound(1e-9, "the adaptive solver is asked for 1e-12 a step"),
         "fitted law": Bound(1e-5, "least squares that stop when a step gains 1e-8 of chi^2"),
         "convergence": Bound(1e-7, "a hundred iterations, each at least .85 times nearer"),
@@ -59,6 +62,10 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         ),
         "independent values": Bound(
             1e-8, "rounding times the condition of a few random values, squared at most"
+        ),
+        # memory that an analysis takes, over that of the whole record: at most
+        "share of a record in memory": Bound(
+            0.85, "two threads, each with a block of 32 MiB of 200, and its copies in float64"
         ),
         # orders of convergence: distance at most
         "order": Bound(0.05, "the next order's term is some percent of the first's"),
