@@ -107,20 +107,22 @@ def rule_style(rules: Iterable[str]) -> Mapping[str, Style]:
     return MappingProxyType({name: RULE_STYLES.get(name) or grey[name] for name in names})
 
 
-def series_style(names: Iterable[_Name]) -> Mapping[_Name, Style]:
+def series_style(names: Iterable[_Name], *, without: str = "") -> Mapping[_Name, Style]:
     """Styles of series that are neither rules nor substrates, by their order.
 
     Args:
         names: of the series, in the order of the result.
+        without: a marker that stands for something else in the figure.
     """
     hues = itertools.cycle((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK))
-    return MappingProxyType(dict(zip(dict.fromkeys(names), _each(hues), strict=False)))
+    return MappingProxyType(dict(zip(dict.fromkeys(names), _each(hues, without), strict=False)))
 
 
-def _each(colours: Iterable[str]) -> Iterable[Style]:
+def _each(colours: Iterable[str], without: str = "") -> Iterable[Style]:
+    marks = [mark for mark in _MARKS if mark != without]
     return (
         Style(colour=colour, marker=marker, linestyle=dashes)
         for colour, marker, dashes in zip(
-            colours, itertools.cycle(_MARKS), itertools.cycle(_DASHES), strict=False
+            colours, itertools.cycle(marks), itertools.cycle(_DASHES), strict=False
         )
     )

@@ -1,6 +1,7 @@
 """The figure of a protocol: one panel a variable, drawn from the names of the dataset alone."""
 
 import math
+import textwrap
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -9,6 +10,8 @@ from matplotlib.figure import Figure, SubFigure
 from fwbio.analyses.palette import FAINT, series_style
 from fwbio.errors import FwbioError
 
+LONGEST = 42  # characters of a label's line, which a panel has room for
+PUBLISHED = "s"  # the marker of what was measured elsewhere
 _ASIDE = ("_expected", "_se", "_published")
 
 
@@ -50,7 +53,7 @@ def _panel(record: xr.Dataset, name: str, ax: Axes) -> None:
     series = measured.dims[0] if measured.ndim == 2 else None
     count = measured.sizes[series] if series else 1
     few = measured.sizes[x] <= 40
-    for i, style in series_style(range(count)).items():
+    for i, style in series_style(range(count), without=PUBLISHED).items():
         if f"{name}_expected" in record:
             closed = _one(record[f"{name}_expected"], series, i)
             ax.plot(closed[closed.dims[-1]], closed, color=FAINT, linewidth=3, alpha=0.6)
@@ -73,7 +76,7 @@ def _panel(record: xr.Dataset, name: str, ax: Axes) -> None:
                 published[published.dims[-1]],
                 published,
                 yerr=None if error is None else _one(error, series, i),
-                fmt="s",
+                fmt=PUBLISHED,
                 color="black" if count == 1 else style.colour,
                 markerfacecolor="white",
                 markersize=6,
@@ -103,7 +106,8 @@ def _one(array: xr.DataArray, series: object, i: int) -> xr.DataArray:
 def _named(array: xr.DataArray) -> str:
     units = array.attrs.get("units") or "1"
     name = array.attrs.get("long_name", str(array.name).replace("_", " "))
-    return f"{name} ({'dimensionless' if units == '1' else units})"
+    label = f"{name} ({'dimensionless' if units == '1' else units})"
+    return "\n".join(textwrap.wrap(label, LONGEST, break_long_words=False))
 
 
 def size(record: xr.Dataset) -> tuple[float, float]:

@@ -109,9 +109,9 @@ def triplet_stdp(seed: int = 0, progress: bool = False) -> xr.Dataset:
     drifts = poisson(rule, pre_rate, post_rates, synapses=200, seconds=10.0, dt=dt, seed=seed)
     rates = np.linspace(0, 50, 101)
     variables |= {
-        "drift": (("post_rate",), drifts.mean(1), "mean drift of the weight, 1/s"),
-        "drift_se": (("post_rate",), drifts.std(1, ddof=1) / np.sqrt(drifts.shape[1]), ""),
-        "drift_expected": (("post_rate_expected",), rule.drift(pre_rate, rates, dt=dt), ""),
+        "drift": (("post_rate",), drifts.mean(1), "mean drift of the weight", "1/s"),
+        "drift_se": (("post_rate",), drifts.std(1, ddof=1) / np.sqrt(drifts.shape[1]), "", "1/s"),
+        "drift_expected": (("post_rate_expected",), rule.drift(pre_rate, rates, dt=dt), "", "1/s"),
     }
     coordinates |= {
         "post_rate": _hz(post_rates, f"postsynaptic rate, presynaptic {pre_rate:g} Hz"),
@@ -183,11 +183,15 @@ def clopath(seed: int = 0, progress: bool = False) -> xr.Dataset:
 def _dataset(
     variables: dict[str, Any], coordinates: dict[str, Any], **attributes: Any
 ) -> xr.Dataset:
-    """Variables as (dims, values, name), coordinates as (values, units, name) or words."""
+    """Variables as (dims, values, name, units or none), coordinates as (values, units, name)."""
     return xr.Dataset(
         {
-            name: (dims, np.asarray(values), {"units": "1", "long_name": label or name})
-            for name, (dims, values, label) in variables.items()
+            name: (
+                dims,
+                np.asarray(values),
+                {"units": units[0] if units else "1", "long_name": label or name},
+            )
+            for name, (dims, values, label, *units) in variables.items()
         },
         coords={
             name: (name, given)

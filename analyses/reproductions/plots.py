@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from fwbio.analyses.palette import BLUE, FAINT, Style, series_style
 
+PUBLISHED = "s"  # the marker of what was
 MARKS = 8  # on a line, where not all of its points are marked
 
 
@@ -41,7 +42,7 @@ def bands(
         points: whether to mark all points, or a few to tell the lines apart.
         above: whether the legend stands above the axes, where curves leave it no room.
     """
-    styles = series_style(y)
+    styles = series_style(y, without=PUBLISHED)
     for i, (name, values) in enumerate(y.items()):
         every = 1 if points else max(1, values.shape[1] // MARKS)
         ax.plot(
@@ -96,7 +97,7 @@ def strip(
         published_label: what the squares are called.
     """
     names = list(groups)
-    styles = styles or series_style(names)
+    styles = styles or series_style(names, without=PUBLISHED)
     for i, (name, values) in enumerate(groups.items()):
         style = styles[name]
         spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
@@ -134,7 +135,7 @@ def against(
 
 
 _SQUARE: Mapping[str, Any] = MappingProxyType(
-    {"linestyle": "none", "marker": "s", "markerfacecolor": "white"}
+    {"linestyle": "none", "marker": PUBLISHED, "markerfacecolor": "white"}
 )
 
 
