@@ -11,10 +11,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from fwbio import record
+from fwbio.analyses import network_plots, network_report
 from fwbio.analyses.compare_network import OWN, WHOLE, network_summary
 from fwbio.analyses.figures import Drawing
-from fwbio.analyses.network_plots import readouts, task
-from fwbio.analyses.outputs import TABLE, TREE, check_writable
+from fwbio.analyses.outputs import REPORT, TABLE, TREE, check_writable
 from fwbio.analyses.palette import COLOURS
 from fwbio.analyses.tables import print_ledger, terminal
 from fwbio.analyses.words import number
@@ -29,7 +29,7 @@ SHOWN = {
 
 
 def write_network(tree: xr.DataTree, folder: str | Path, *, with_tree: bool = True) -> list[Path]:
-    """Write a network's comparison: comparison.nc, summary.csv and network.png.
+    """Write a network's comparison: comparison.nc, summary.csv, network.png and report.html.
 
     Args:
         tree: as `fwbio.analyses.compare_network` makes it.
@@ -43,11 +43,16 @@ def write_network(tree: xr.DataTree, folder: str | Path, *, with_tree: bool = Tr
         FwbioError: the tree is not such a comparison, or the folder can't be written.
     """
     folder = check_writable(folder)
-    names = [*([TREE] if with_tree else []), TABLE, FIGURE]
+    names = [*([TREE] if with_tree else []), TABLE, FIGURE, REPORT]
     with tempfile.TemporaryDirectory() as staged, ExitStack() as stack:
         draft = Path(staged)
         network_summary(tree).to_csv(draft / TABLE, index=False)
-        (draft / FIGURE).write_bytes(draw_network(tree).png())
+        drawing = draw_network(tree)
+        images = {drawing.name: drawing.png()}
+        nights = {drawing.name: drawing.png(dark=True)}
+        (draft / FIGURE).write_bytes(images[drawing.name])
+        page = network_report.render_network(tree, images, nights, [drawing])
+        (draft / REPORT).write_text(page, encoding="utf-8")
         if with_tree:
             record.save(tree, draft / TREE)
         asides = {name: stack.enter_context(written_aside(folder / name)) for name in names}
@@ -65,20 +70,25 @@ def draw_network(tree: xr.DataTree) -> Drawing:
     frame = network_summary(tree)
     config = tree.attrs["config"]
     ran = [name for name in COLOURS if name in set(frame.substrate)]
-    metric = "accuracy" if (frame.metric == "task_accuracy").any() else "loss"
+    metric = network_report.metric_of(tree)
     reads = {name: _reads(tree, name) for name in ran}
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    task(frame, metric, left)
-    readouts(reads, right)
+    figure = Figure(figsize=(12.5, 4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    network_plots.task(frame, metric, left, chance=network_report.chance_level(tree))
+    network_plots.differences(network_report.differences(tree), metric, middle)
+    network_plots.readouts(reads, right)
     figure.suptitle(f"{config['rule']} network, {config['task']}")
+    dotted = "; the dotted line is giving the commonest answer" if metric == "accuracy" else ""
     return Drawing(
         name=Path(FIGURE).stem,
         title="A trained network on every substrate",
-        caption=f"Left: the task's {metric} with standard errors over trials; dashes are the"
-        " network's own on the same trials. Right: read-outs of the last layer with fast weights,"
-        " against the reference's of the program that it had in that run.",
-        alternative=f"{metric} by substrate, and read-outs against the reference's",
+        caption=f"{network_report.what_was_run(tree)} Left: the task's {metric} with standard"
+        " errors over sequences; dashes are the network's own on the same ones"
+        f"{dotted}. Middle: what each substrate changes in it, sequence by sequence, with the"
+        " standard errors of the differences. Right: read-outs of the last layer with fast"
+        " weights, against the reference's of the program that it had in that run.",
+        alternative=f"{metric} by substrate, its differences to the network's own, and read-outs"
+        " against the reference's",
         figure=figure,
     )
 
@@ -88,7 +98,7 @@ def print_network(tree: xr.DataTree, written: list[Path]) -> None:
     from rich.table import Table
 
     frame = network_summary(tree)
-    metric = "accuracy" if (frame.metric == "task_accuracy").any() else "loss"
+    metric = network_report.metric_of(tree)
     change = "accuracy_lost" if metric == "accuracy" else "loss_added"
     whole = {
         f"task_{metric}": metric,

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from fwbio.analyses.compare_network import WHOLE
 from fwbio.analyses.palette import COLOURS, FAINT, MARKERS
+from fwbio.analyses.recall import Estimate
 from fwbio.analyses.words import plural
 
 POINTS = 2000  # of a scatter, beyond which they hide one another
@@ -19,14 +20,23 @@ YLABELS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+DIFFERENCES: Mapping[str, str] = MappingProxyType(
+    {
+        "accuracy": "change of accuracy\n(share of scored steps)",
+        "loss": "change of loss of a scored step\n(dimensionless)",
+    }
+)
+LEAST = 0.01  # smaller changes are not drawn larger than life
 
-def task(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
+
+def task(summary: pd.DataFrame, metric: str, ax: Axes, *, chance: float = float("nan")) -> Axes:
     """Accuracy or loss by substrate, with standard errors, and the network's own beside it.
 
     Args:
         summary: as `fwbio.analyses.network_summary` makes it.
         metric: "accuracy" or "loss".
         ax: where to draw.
+        chance: what the commonest answer is worth, drawn as a line where it is finite.
     """
     table = summary[summary.layer == WHOLE].pivot_table(
         index="substrate", columns="metric", values="value"
@@ -53,6 +63,9 @@ def task(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
             linewidth=1.2,
             label="" if place else itself,
         )
+    if np.isfinite(chance):
+        label = f"commonest answer ({chance:.2g})"
+        ax.axhline(chance, color=FAINT, linestyle=":", linewidth=1.2, label=label)
     ax.set_xticks(
         range(len(ran)), [f"{s}\n{plural(int(table.trials[s]), 'trial')}" for s in ran], fontsize=8
     )
@@ -63,6 +76,34 @@ def task(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     if ran:  # above the axes, where it hides nothing
         ax.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def differences(found: Mapping[str, Estimate], metric: str, ax: Axes) -> Axes:
+    """What each substrate changes in a network's answers on the same sequences, with errors.
+
+    Args:
+        found: as `fwbio.analyses.network_report.differences` makes them.
+        metric: "accuracy" or "loss".
+        ax: where to draw.
+    """
+    for place, (name, apart) in enumerate(found.items()):
+        ax.errorbar(
+            place,
+            apart.value,
+            yerr=apart.standard_error,
+            fmt=MARKERS[name],
+            color=COLOURS[name],
+            capsize=3,
+        )
+    ax.axhline(0, color=FAINT, linestyle="--", linewidth=1.2)
+    ax.set_xticks(range(len(found)), list(found), fontsize=8)
+    ax.set_xlim(-0.6, max(len(found), 1) - 0.4)
+    ends = [abs(d.value) + np.nan_to_num(d.standard_error) for d in found.values()]
+    reach = max(1.2 * max(ends, default=0.0), LEAST)
+    ax.set_ylim(-reach, reach)
+    ax.set_ylabel(DIFFERENCES[metric])
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 

@@ -79,6 +79,7 @@ def test_the_command_writes_records_a_table_and_a_figure(printed):
         "comparison.nc",
         "summary.csv",
         "network.png",
+        "report.html",
     }
     frame = pd.read_csv(folder / "summary.csv")
     assert tuple(frame.columns) == COLUMNS
@@ -90,8 +91,8 @@ def test_the_command_writes_records_a_table_and_a_figure(printed):
 
 def test_the_figure_names_the_networks_own_line(printed):
     figure = draw_network(record.load(printed[0] / "comparison.nc")).figure
-    (label,) = figure.axes[0].get_legend().get_texts()
-    assert label.get_text() == "the network itself"
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert len(labels) == 2 and "the network itself" in labels
 
 
 def test_the_tree_holds_what_was_shown_and_run(printed, checkpoint):
@@ -159,9 +160,9 @@ def test_figures_and_tables_are_made_again_of_the_records(printed, tmp_path):
     folder, shown = printed
     result = run("report", folder / "comparison.nc", "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    for name in ("summary.csv", "network.png"):
+    for name in ("summary.csv", "network.png", "report.html"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
-    assert result.stdout.splitlines()[:-2] == shown.splitlines()[:-3]
+    assert result.stdout.splitlines()[:-3] == shown.splitlines()[:-4]
 
 
 def test_networks_that_synapses_can_not_run_are_told_not_skipped(tmp_path, seed):
