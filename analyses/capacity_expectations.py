@@ -13,7 +13,8 @@ from scipy import special, stats
 from fwbio.analyses.capacity_overlaps import chi_square_nodes, legendre_nodes, normal_nodes
 from fwbio.analyses.capacity_theory import Coefficients, below_zero, frequencies
 
-POSITIONS = 16
+POSITIONS = 9
+_KINDS = 8
 _SCORES, _LENGTHS, _RIVALS, _POWERS, _SHARED = 24, 10, 9, 8, 12
 
 
@@ -160,10 +161,17 @@ def _gamma_nodes(count: int, variance: float) -> tuple[np.ndarray, np.ndarray]:
 def _repeated(
     mean: np.ndarray, variance: np.ndarray, *, without: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct (mean, variance) of the rivals, (distinct, 2), and how often each occurs."""
+    """Kinds of rivals, (mean, variance) each, (kind, 2), and how many there are of each.
+
+    Where many differ, those of neighbouring power count as one kind with their average.
+    """
     rivals = np.delete(np.stack([mean, variance], -1), without, axis=0)
-    values, times = np.unique(rivals, axis=0, return_counts=True)
-    return values.reshape(-1, 2), times
+    values, times = np.unique(rivals.round(15), axis=0, return_counts=True)
+    if len(values) <= _KINDS:
+        return values.reshape(-1, 2), times
+    order = np.argsort((rivals * [[1, 0]]).sum(-1) ** 2 + rivals[:, 1])
+    parts = np.array_split(rivals[order], _KINDS)
+    return np.array([part.mean(0) for part in parts]), np.array([len(part) for part in parts])
 
 
 def _sphere_cdf(x: np.ndarray, dimensions: int) -> np.ndarray:

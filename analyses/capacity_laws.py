@@ -4,7 +4,7 @@ A rule's terms decide: sums with or without one decay, the delta rule in one pas
 Its keys do as well: isotropic, correlated or binary ones, as they are or coded by ON and OFF cells.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,9 @@ _TIME_CONSTANT, _PRE, _POST, _SIMILARITY, _ACTIVE = 32.0, 64, 32, 0.5, 0.1
 _FEW_ONES, _READS = 8, 9
 
 
-def theory(measured: xr.Dataset, *, approximate: bool = False) -> xr.Dataset:
+def theory(
+    measured: xr.Dataset, *, approximate: bool = False, at: Sequence[float] | None = None
+) -> xr.Dataset:
     """What the points of a sweep must be on a substrate that follows the rule exactly.
 
     Of sums all measures are there. Of the delta rule and of least squares signal, noise power and
@@ -47,6 +49,7 @@ def theory(measured: xr.Dataset, *, approximate: bool = False) -> xr.Dataset:
     Args:
         measured: as `fwbio.analyses.capacity.capacity` makes it.
         approximate: whether to give these too.
+        at: places along the axis; those that were measured unless given.
 
     Returns:
         The measures by (programmer, rule, axis), dimensionless, NaN where no closed form exists.
@@ -54,12 +57,14 @@ def theory(measured: xr.Dataset, *, approximate: bool = False) -> xr.Dataset:
     config = measured.attrs["config"]
     axis = config["axis"]
     dims = ("programmer", "rule", axis)
-    shape = tuple(measured.sizes[d] for d in dims)
+    places = measured[axis] if at is None else xr.DataArray(list(at), dims=axis)
+    coords = {"programmer": measured.programmer, "rule": measured.rule, axis: places}
+    shape = tuple(coords[d].size for d in dims)
     names = [name for name in MEASURES if name in measured]
     found = {name: np.full(shape, np.nan) for name in names}
     for p, programmer in enumerate(measured.programmer.values):
         for r, rule in enumerate(measured.rule.values):
-            for v, value in enumerate(measured[axis].values):
+            for v, value in enumerate(places.values):
                 point = _point(config, str(programmer), RULES[str(rule)], value, approximate)
                 for name in found.keys() & point.keys():
                     found[name][p, r, v] = point[name]
@@ -68,7 +73,8 @@ def theory(measured: xr.Dataset, *, approximate: bool = False) -> xr.Dataset:
             name: (dims, found[name], {"units": "1", "long_name": f"{MEASURES[name][1]}, theory"})
             for name in names
         },
-        coords={d: measured[d] for d in dims},
+        coords={d: (d, x.values, measured[d].attrs) for d, x in coords.items()},
+        attrs={"approximate": approximate},
     )
 
 
