@@ -27,7 +27,7 @@ import re
 
 import matplotlib as mpl
 import pytest
-from matplotlib.collections import Collection
+from matplotlib.collections import Collection, PathCollection
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.lines import Line2D
@@ -139,8 +139,8 @@ def look(handle):
     assert isinstance(handle, Collection), f"no rule for {type(handle).__name__}"
     faces, edges = handle.get_facecolor(), handle.get_edgecolor()
     colour = faces[0] if len(faces) else edges[0]
-    paths = handle.get_paths()
-    mark = paths[0].vertices.round(3).tobytes() if paths and len(handle.get_offsets()) else None
+    marked = isinstance(handle, PathCollection)
+    mark = handle.get_paths()[0].vertices.round(3).tobytes() if marked else None
     return (type(handle).__name__, mark, str(handle.get_linestyle())), on_white(colour, 1.0)
 
 

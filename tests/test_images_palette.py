@@ -127,6 +127,17 @@ def test_figures_without_faults_pass():
     assert faults(drawn({"color": "#707000"}, {"color": "#b05000", "marker": "o"})) == []
 
 
+def test_bands_and_dots_are_told_apart_as_lines_are():
+    ax = Figure().subplots()
+    ax.set(xlabel="time (s)", ylabel="rate (Hz)")
+    for i, (colour, marker) in enumerate([("#707000", "o"), ("#b05000", "o"), ("#b05000", "s")]):
+        ax.fill_between([0, 1], i, [i + 1, i + 2], color=colour, label=f"band {i}")
+        ax.scatter([0, 1], [i, i], color=colour, marker=marker, label=f"dots {i}")
+    found = " ".join(faults(ax.figure))
+    assert "'band 0' and 'band 1'" in found and "'band 1' and 'band 2'" in found
+    assert "'dots 0' and 'dots 1'" in found and "'dots 2'" not in found
+
+
 def test_faults_are_found():
     assert len(faults(drawn({}, xlabel="time", ylabel=""))) == 2
     assert len(faults(drawn({"color": "#707000"}, {"color": "#b05000"}))) == 1
