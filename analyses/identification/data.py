@@ -1,4 +1,4 @@
-"""What an identification is given: keys, values and what was seen of the weights, as plain arrays."""
+"""What an identification is given: what was presented and what was seen, as plain arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from fwbio.rule import DEFAULTS
 Initial = Literal["auto", "zero", "observed"]
 INITIALS = ("auto", "zero", "observed")
 FEWEST_STEPS = 3
+_INNER = frozenset({"step", "substep", "pre", "post", "snapshot", "pre_other"})
 GATES = {
     "log_decay": "pre",
     "beta": "post",
@@ -99,48 +100,12 @@ def from_record(
     """
     if initial not in INITIALS:
         raise FwbioError(f"{initial!r} is no start", where="initial", mend=", ".join(INITIALS))
-    if not isinstance(record, xr.Dataset):
-        raise FwbioError(
-            f"one record is needed, not a {type(record).__name__}",
-            where=where,
-            mend="name a file of one record, or a node of a comparison: tree['/...'].to_dataset()",
-        )
-    for name in ("key", "value"):
-        if name not in record:
-            raise FwbioError(
-                f"there is no {name!r}", where=where, mend="name what was presented key and value"
-            )
-    inner = {"step", "substep", "pre", "post", "snapshot", "pre_other"}
-    leading = [d for d in record["key"].dims if d not in inner]
-    sizes = {d: record.sizes[d] for d in leading}
-
-    def laid_out(
-        name: str, *dims: str, optional: tuple[str, ...] = ("substep",), gaps: bool = False
-    ) -> np.ndarray:
-        array = record[name]
-        absent = [d for d in dims if d not in array.dims and d not in optional]
-        if absent or any(d not in dims and d not in sizes for d in array.dims):
-            raise FwbioError(
-                f"dims {array.dims} where (.., {', '.join(dims)}) is needed",
-                where=f"{where}, {name}",
-                mend="rename its dims, or leave it out",
-            )
-        array = array.expand_dims({d: n for d, n in sizes.items() if d not in array.dims})
-        values = np.asarray(array.transpose(*leading, *(d for d in dims if d in array.dims)).values)
-        _check_numbers(values, f"{where}, {name}", gaps=gaps)
-        values = values.reshape(-1, *values.shape[len(leading) :]).astype(np.float64)
-        return values[..., None] if dims[-1] in optional and dims[-1] not in array.dims else values
-
-    keys, values = (
-        laid_out("key", "step", "substep", "pre"),
-        laid_out("value", "step", "substep", "post"),
-    )
+    given = _Layout(record, where)
+    keys = given.array("key", "step", "substep", "pre")
+    values = given.array("value", "step", "substep", "post")
     _check_pairs(keys, values, where)
-    weights, snapshots = _weights(record, laid_out, where)
-    queries = laid_out("query", "step", "pre") if "query" in record else None
-    readout = laid_out("readout", "step", "post", gaps=True) if "readout" in record else None
-    if readout is not None:
-        readout = _where_asked(readout, queries, where)
+    weights, snapshots = _weights(given)
+    queries, readout = _asked(given)
     if weights is None and readout is None:
         raise FwbioError(
             "nothing of the memory was observed",
@@ -148,16 +113,11 @@ def from_record(
             mend="give `weights` over steps, or `readout` with `query`",
         )
     shown = np.abs(keys).max(-1) > 0
-    courses, presented = {}, {}
-    for name, channel in GATES.items():
-        if name in record:
-            course = laid_out(name, "step", "substep", channel, optional=("substep", channel))
-            if _varies(course, shown):
-                courses[name] = course
-    for name, channel in PRESENTED.items():
-        if name in record:
-            presented[name] = laid_out(name, "step", channel, optional=(channel,))
-    start = _initial(record, laid_out, initial, keys, values)
+    gates = {
+        name: given.array(name, "step", "substep", channel, optional=("substep", channel))
+        for name, channel in GATES.items()
+        if name in record
+    }
     return Recording(
         keys=keys,
         values=values,
@@ -165,11 +125,15 @@ def from_record(
         weights=weights,
         snapshots=snapshots,
         readout=readout,
-        courses=courses,
-        presented=presented,
-        initial=start,
-        weight_units=str(record["weights"].attrs.get("units", "")) if weights is not None else "",
-        readout_units=str(record["readout"].attrs.get("units", "")) if readout is not None else "",
+        courses={name: course for name, course in gates.items() if _varies(course, shown)},
+        presented={
+            name: given.array(name, "step", channel, optional=(channel,))
+            for name, channel in PRESENTED.items()
+            if name in record
+        },
+        initial=_initial(given, initial, (keys.shape[0], keys.shape[-1], values.shape[-1])),
+        weight_units=given.units("weights"),
+        readout_units=given.units("readout"),
     )
 
 
@@ -187,6 +151,49 @@ def read(path: str | Path, *, initial: Initial = "auto") -> Recording:
     path = Path(path)
     record: Any = csv_table.read_csv(path) if path.suffix.lower() == ".csv" else load(path)
     return from_record(record, initial=initial, where=str(path))
+
+
+class _Layout:
+    """A dataset's variables as float64 arrays whose first axis is all leading dims together."""
+
+    def __init__(self, record: xr.Dataset, where: str) -> None:
+        if not isinstance(record, xr.Dataset):
+            raise FwbioError(
+                f"one record is needed, not a {type(record).__name__}",
+                where=where,
+                mend="name a file of one record, or a node of a comparison, node.to_dataset()",
+            )
+        for name in ("key", "value"):
+            if name not in record:
+                raise FwbioError(
+                    f"there is no {name!r}", where=where, mend="name what was presented so"
+                )
+        self.record, self.where = record, where
+        leading = [d for d in record["key"].dims if d not in _INNER]
+        self.leading = {d: record.sizes[d] for d in leading}
+
+    def array(
+        self, name: str, *dims: str, optional: tuple[str, ...] = ("substep",), gaps: bool = False
+    ) -> np.ndarray:
+        """A variable as (trial, *dims): an optional last dim that it lacks has size 1."""
+        array, where = self.record[name], f"{self.where}, {name}"
+        absent = [d for d in dims if d not in array.dims and d not in optional]
+        if absent or any(d not in dims and d not in self.leading for d in array.dims):
+            raise FwbioError(
+                f"dims {array.dims} where (.., {', '.join(dims)}) is needed",
+                where=where,
+                mend="rename its dims, or leave it out",
+            )
+        array = array.expand_dims({d: n for d, n in self.leading.items() if d not in array.dims})
+        here = [d for d in dims if d in array.dims]
+        values = np.asarray(array.transpose(*self.leading, *here).values)
+        _check_numbers(values, where, gaps=gaps)
+        values = values.reshape(-1, *values.shape[len(self.leading) :]).astype(np.float64)
+        return values[..., None] if dims[-1] in optional and dims[-1] not in here else values
+
+    def units(self, name: str) -> str:
+        """The units that the dataset says a variable has, "" where it says nothing."""
+        return str(self.record[name].attrs.get("units", "")) if name in self.record else ""
 
 
 def _check_numbers(values: np.ndarray, where: str, *, gaps: bool) -> None:
@@ -219,66 +226,63 @@ def _check_pairs(keys: np.ndarray, values: np.ndarray, where: str) -> None:
         raise FwbioError(f"every {what} is zero", where=where, mend="give what was presented")
 
 
-def _weights(record: xr.Dataset, laid_out: Any, where: str) -> tuple[np.ndarray | None, np.ndarray]:
+def _weights(given: _Layout) -> tuple[np.ndarray | None, np.ndarray]:
+    record, where = given.record, f"{given.where}, weights"
     if "weights" not in record:
         return None, np.arange(0)
-    steps = record.sizes["step"]
-    if "step" in record["weights"].dims:
-        weights, snapshots = laid_out("weights", "step", "pre", "post", gaps=True), np.arange(steps)
-    else:
-        weights = laid_out("weights", "snapshot", "pre", "post", gaps=True)
-        snapshots = _snapshots(record, steps, where)
-    if weights.shape[-2:] != (record.sizes["pre"], record.sizes["post"]):
+    sizes = tuple(record["weights"].sizes.get(d, 0) for d in ("pre", "post"))
+    wanted = tuple(record[name].sizes[d] for name, d in (("key", "pre"), ("value", "post")))
+    if sizes != wanted:
         raise FwbioError(
-            f"weights of {weights.shape[-2:]} channels for keys and values of"
-            f" {(record.sizes['pre'], record.sizes['post'])}",
-            where=f"{where}, weights",
-            mend="give one weight for each pair of channels",
+            f"weights of {sizes} channels for keys and values of {wanted}",
+            where=where,
+            mend="give one weight for each pair of channels, dims pre and post",
         )
+    over = "step" if "step" in record["weights"].dims else "snapshot"
+    weights = given.array("weights", over, "pre", "post", gaps=True)
+    steps = record.sizes["step"]
+    snapshots = np.arange(steps) if over == "step" else _snapshots(record, steps, where)
     seen = np.isfinite(weights)
     if not seen.any():
-        raise FwbioError("no weight was observed", where=f"{where}, weights", mend="leave it out")
+        raise FwbioError("no weight was observed", where=where, mend="leave it out")
     kept = seen.any(axis=(0, 2, 3))
     weights, snapshots = weights[:, kept], snapshots[kept]
     if len(snapshots) > 1 and (np.nanmax(weights, 1) == np.nanmin(weights, 1)).all():
         raise FwbioError(
-            "the weights never change",
-            where=f"{where}, weights",
-            mend="record a memory that is being written",
+            "the weights never change", where=where, mend="record a memory that is being written"
         )
     return weights, snapshots
 
 
 def _snapshots(record: xr.Dataset, steps: int, where: str) -> np.ndarray:
     count = record.sizes["snapshot"]
-    if "snapshot" in record.coords:
-        found = np.asarray(record["snapshot"].values)
-    elif count == steps:
-        found = np.arange(steps)
-    else:
+    if "snapshot" not in record.coords and count != steps:
         raise FwbioError(
             f"nothing says after which steps the {count} snapshots were taken",
-            where=f"{where}, weights",
+            where=where,
             mend="give the coordinate `snapshot`: steps, counted from 0",
         )
+    found = np.asarray(record["snapshot"].values)
     whole = np.issubdtype(found.dtype, np.number) and (found == np.round(found)).all()
     if not whole or (np.diff(found) <= 0).any() or found.min() < 0 or found.max() >= steps:
         raise FwbioError(
             f"snapshots {found[:5]} are not steps from 0 to {steps - 1} in rising order",
-            where=f"{where}, snapshot",
+            where=where,
             mend="count steps from 0, each at most once",
         )
     return found.astype(int)
 
 
-def _where_asked(readout: np.ndarray, queries: np.ndarray | None, where: str) -> np.ndarray | None:
-    """Read-outs, NaN where nothing was asked; None where no query is known."""
-    if queries is None:
-        return None
+def _asked(given: _Layout) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Queries, and read-outs that are NaN where nothing was asked; None where there are none."""
+    if "query" not in given.record:
+        return None, None
+    queries = given.array("query", "step", "pre")
+    if "readout" not in given.record:
+        return queries, None
+    readout = given.array("readout", "step", "post", gaps=True)
     asked = queries.any(-1) & np.isfinite(readout).all(-1)
-    if not asked.any():
-        return None
-    return np.where(asked[..., None], readout, np.nan)
+    return queries, np.where(asked[..., None], readout, np.nan) if asked.any() else None
 
 
 def _varies(course: np.ndarray, shown: np.ndarray) -> bool:
@@ -287,20 +291,11 @@ def _varies(course: np.ndarray, shown: np.ndarray) -> bool:
     return bool(here.size and (np.ptp(here, axis=0) > 1e-9 * np.abs(here).max(initial=0)).any())
 
 
-def _initial(
-    record: xr.Dataset, laid_out: Any, initial: Initial, keys: np.ndarray, values: np.ndarray
-) -> np.ndarray | None:
-    if "initial_weights" in record and initial == "auto":
-        found: np.ndarray = laid_out("initial_weights", "pre", "post")
-        return found
-    if initial == "observed" or (initial == "auto" and record.attrs.get("initial") == "observed"):
-        return None
-    return np.zeros((keys.shape[0], keys.shape[-1], values.shape[-1]))
-
-
-def spread(stream: np.ndarray, steps: int, substeps: int = 1) -> np.ndarray:
-    """A stream (trial, step, channel) repeated for every substep, (trial, time, channel)."""
-    return np.repeat(stream, substeps, axis=1) if stream.shape[1] == steps else stream
+def _initial(given: _Layout, initial: Initial, shape: tuple[int, ...]) -> np.ndarray | None:
+    if "initial_weights" in given.record and initial == "auto":
+        return given.array("initial_weights", "pre", "post")
+    told = given.record.attrs.get("initial") == "observed"
+    return None if initial == "observed" or (initial == "auto" and told) else np.zeros(shape)
 
 
 def interval(recording: Recording) -> np.ndarray:

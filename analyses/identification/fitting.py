@@ -2,7 +2,8 @@
 
 The likelihood of the innovations e_t of variance sigma^2 s_t, with sigma at its best,
 
-    log L = -N/2 (log(2 pi sigma^2) + 1) - 1/2 sum_t n_t log s_t,   sigma^2 = sum_t |e_t|^2 / s_t / N
+    log L = -N/2 (log(2 pi sigma^2) + 1) - 1/2 sum_t n_t log s_t
+    sigma^2 = sum_t |e_t|^2 / s_t / N
 
 is maximised over the rule's constants and over rho, the share q / r of process noise.
 """

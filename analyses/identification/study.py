@@ -43,8 +43,8 @@ def case(
 ) -> xr.Dataset:
     """A recording of one rule with constants drawn at random, and nothing that gives them away.
 
-    Keys are Gaussian, of length .5 to 1.5, values and queries Gaussian of unit variance; of rules of
-    volleys all are shares of cells from 0 to 1. Steps are 40 to 200 ms apart. The constants are
+    Keys are Gaussian, of length .5 to 1.5, values and queries Gaussian of unit variance; of rules
+    of volleys all are shares of cells from 0 to 1. Steps are 40 to 200 ms apart. The constants are
 
         half-lives of decays (of each channel)            5 to 100 steps, log-uniform
         beta of sums                                      .1 to 2, log-uniform; of calcium 10 to 100
@@ -55,13 +55,15 @@ def case(
     Args:
         rule: a name of `RULES_STUDIED`.
         seed: of everything drawn.
-        pre, post, steps: sizes.
+        pre: presynaptic channels.
+        post: postsynaptic channels.
+        steps: presentations.
         noise: standard deviation of Gaussian noise on the weights, in units of their root mean
             square over the recording.
 
     Returns:
-        `key`, `value`, `query`, `interval` [s] and the noisy `weights` of all steps; the constants are in
-        the attribute `truth`, by the names of `Parameter`.
+        `key`, `value`, `query`, `interval` [s] and the noisy `weights` of all steps; the constants
+        are in the attribute `truth`, by the names of `Parameter`.
     """
     rng = np.random.default_rng([seed, list(RULES).index(rule)])
     terms = RULES[rule].terms
@@ -223,7 +225,7 @@ def is_right(rule: str, answer: Iterable[str]) -> bool:
 
 
 def _parameters(answer: Identification, rule: str, truth: Mapping[str, Any]) -> dict[str, float]:
-    """The largest relative error of a rule's constants, and the share of them in their intervals."""
+    """The largest relative error of a rule's constants, and their share within intervals."""
     errors, inside = [], []
     for parameter in answer[rule].parameters:
         if parameter.name in truth:

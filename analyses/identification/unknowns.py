@@ -161,7 +161,7 @@ def model(rule: Rule, recording: Recording, *, observed: Observed, scale: float 
         readout="weights" if observed == "weights" else terms.readout,
     )
     if terms.erase in {"erase_key", "direction"}:
-        # what is erased has a strength of its own, along the key unless something else was presented
+        # what is erased has a strength of its own, along the key unless another was presented
         other = recording.presented.keys() & {"erase_key", "erase_direction"}
         seen = replace(seen, erase="direction" if other else "gate")
     build = _Build(terms, rule, recording)

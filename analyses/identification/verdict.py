@@ -7,6 +7,7 @@ import numpy as np
 
 from fwbio.analyses.identification.answer import Candidate, Identification, Parameter, Verdict
 from fwbio.analyses.identification.fitting import Fit, long_run
+from fwbio.analyses.identification.unknowns import Model, Unknown
 from fwbio.rule import Terms
 from fwbio.rules import RULES
 
@@ -15,6 +16,7 @@ NORMAL = 1.959964  # of a 95 % confidence interval
 SAME = 0.1  # root sum of squared differences in log-likelihood that fitting itself leaves
 EXPLAINS = 0.1  # share of the changes that the worst rule of the table explains, if one does
 WORTH = 0.02  # share of the unpredicted that another parameter must take off a noisy memory
+BLUR = 0.5  # log-likelihood within which fits are never told apart
 NEUTRAL = 1e-6
 
 
@@ -81,20 +83,25 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
 def _verdict(chosen: Rival, answer: Sequence[Rival]) -> Verdict:
     if len(answer) == 1:
         return "identified"
-    kinds = {_kind(RULES[r.name].terms, r.fit.model.observed) for r in answer}
+    kinds = {_kind(RULES[r.name].terms, chosen.fit.model) for r in answer}
     return (
         "equivalent" if len(kinds) == 1 and all(_same(r, chosen) for r in answer) else "can't tell"
     )
 
 
-def _kind(terms: Terms, observed: str) -> Terms:
+def _kind(terms: Terms, model: Model) -> Terms:
     """What of a rule constant gates and keys of one length can show at all."""
-    terms = replace(terms, write="channel" if terms.write == "channel" else "scalar")
-    terms = replace(terms, solve="explicit")
-    if terms.feature == "scaled":
-        terms = replace(terms, feature="identity")
-    if observed == "weights":
+    terms = replace(
+        terms,
+        write="channel" if terms.write == "channel" else "scalar",
+        solve="explicit",
+        feature="identity" if terms.feature == "scaled" else terms.feature,
+    )
+    if model.observed == "weights":
         terms = replace(terms, normaliser="none", readout="weights")
+    if "scale" in model.slices or model.in_their_unit:
+        # in an unknown unit, error correction is erasing of a strength of its own
+        terms = replace(terms, erase="key" if terms.erase == "erase_key" else terms.erase)
     return terms
 
 
@@ -116,8 +123,7 @@ def _vuong_fits(one: Fit, other: Fit, free: int, other_free: int, total: float) 
     difference = one.parts - other.parts
     gain = difference.sum() - (free - other_free) / 2 * np.log(total)
     centred = difference - difference.mean()
-    spread = np.sqrt(long_run(centred[..., None])[0, 0])
-    return float(gain / spread) if spread > 0 else float(np.sign(gain) * np.inf if gain else 0.0)
+    return float(gain / np.hypot(np.sqrt(long_run(centred[..., None])[0, 0]), BLUR))
 
 
 def _same(one: Rival, other: Rival) -> bool:
@@ -184,7 +190,9 @@ def parameters(fit: Fit) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
-def _parameter(name: str, ends: list, unknown: object, known: bool, units: str = "1") -> Parameter:
+def _parameter(
+    name: str, ends: list[np.ndarray], unknown: Unknown, known: bool, units: str = "1"
+) -> Parameter:
     value, low, high = (x if unknown.size > 1 else x[0] for x in map(np.asarray, ends))
     return Parameter(
         name=name,
