@@ -13,7 +13,7 @@ import xarray as xr
 from fwbio import reference
 from fwbio.analyses.blockwise import blockwise
 from fwbio.analyses.labels import label
-from fwbio.analyses.recall import projection, shown_value
+from fwbio.analyses.recall import shown_value
 from fwbio.errors import FwbioError
 from fwbio.rule import Rule
 from fwbio.rules import resolve
@@ -38,7 +38,9 @@ def projections(readout: np.ndarray, value: np.ndarray) -> np.ndarray:
     Returns:
         (.., cue, pair).
     """
-    return projection(readout[..., :, None, :], value[..., None, :, :])
+    power = (value * value).sum(-1)[..., None, :]
+    found: np.ndarray = readout @ np.swapaxes(value, -1, -2) / np.where(power > 0, power, 1)
+    return found
 
 
 def coefficients(readout: np.ndarray, value: np.ndarray) -> np.ndarray:

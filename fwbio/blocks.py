@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 STORED = 2**23  # bytes of a stored block: some milliseconds to read
-READ = "32 MiB"  # of a block that is read and analysed at once, in each thread
+READ = "8 MiB"  # of a block that is read and analysed at once, with a few copies in each thread
 SNAPSHOTS = 8  # at most in a stored block, so that the last ones are read without most others
 LARGEST = 2**30  # bytes that a codec takes in one piece, with room to spare
 

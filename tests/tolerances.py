@@ -65,7 +65,7 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         ),
         # memory that an analysis takes, over that of the whole record: at most
         "share of a record in memory": Bound(
-            0.85, "two threads, each with a block of 32 MiB of 200, and its copies in float64"
+            0.6, "two threads, each with blocks of 8 MiB of 350, read, and copied in float64"
         ),
         # orders of convergence: distance at most
         "order": Bound(0.05, "the next order's term is some percent of the first's"),

@@ -261,7 +261,8 @@ def in_process(name: str, place: str, folder: str | Path) -> Entry:
     """What one analysis takes, measured in a process of its own.
 
     Returns:
-        `seconds` of the analysis and `peak_bytes` of its process, from its start.
+        `seconds` and `cpu_seconds` of the analysis (of all threads: what a busy machine does not
+        stretch), and `peak_bytes` of its process, from its start.
     """
     here = "from fwbio.analyses.benchmarks.analyses import measured"
     code = f"{here}; import json, sys; print(json.dumps(measured(*sys.argv[1:])))"
@@ -284,9 +285,13 @@ def measured(name: str, place: str, folder: str) -> Entry:
     if place == "memory":
         run = run.isel(snapshot=[-1]).load()
         reference = reference.load()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     ANALYSES[name][1](run, reference)
-    return {"seconds": time.perf_counter() - start, "peak_bytes": peak_bytes()}
+    return {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - busy,
+        "peak_bytes": peak_bytes(),
+    }
 
 
 def peak_bytes() -> int:
@@ -330,14 +335,16 @@ def table(found: Mapping[str, Any]) -> Any:
     size = found["record"]
     shown = Table(
         title=f"{size['trials']} trials of {size['steps']} steps, {size['channels']} x"
-        f" {size['channels']} weights: seconds, and peak memory of the process",
+        f" {size['channels']} weights: seconds, those of all threads"
+        " together, and peak memory of the process",
         title_justify="left",
     )
     for name in ("analysis", "of"):
         shown.add_column(name, overflow="fold")
-    for name in ("record", "s", "GiB"):
+    for name in ("record", "s", "CPU s", "GiB"):
         shown.add_column(name, justify="right", no_wrap=True)
     for entry in found["results"]:
-        seconds, memory = f"{entry['seconds']:.3g}", f"{entry['peak_bytes'] / 2**30:.2f}"
-        shown.add_row(entry["analysis"], entry["what"], entry["place"], seconds, memory)
+        times = (f"{entry[x]:.3g}" for x in ("seconds", "cpu_seconds"))
+        memory = f"{entry['peak_bytes'] / 2**30:.2f}"
+        shown.add_row(entry["analysis"], entry["what"], entry["place"], *times, memory)
     return shown
