@@ -78,6 +78,20 @@ class Recording:
         """How many postsynaptic channels there are."""
         return self.values.shape[-1]
 
+    def observations(self, observed: Literal["weights", "readout"]) -> np.ndarray:
+        """The weights (trial, snapshot, pre, post), or the read-outs (trial, step, post).
+
+        Raises:
+            FwbioError: they were not observed.
+        """
+        found = self.weights if observed == "weights" else self.readout
+        if found is None:
+            needs = "weights" if observed == "weights" else "readout with query"
+            raise FwbioError(
+                f"there is no {needs}", where="observed", mend="give it, or explain the other"
+            )
+        return found
+
 
 def from_record(
     record: xr.Dataset, *, initial: Initial = "auto", where: str = "record"

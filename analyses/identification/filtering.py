@@ -31,18 +31,26 @@ class Filtered:
         squares: |e|^2 (setting, trial, seen).
         spread: their predicted variance in units of r, (setting, trial, seen).
         counts: how many numbers were seen, (trial, seen).
-        curvature: sum of J^T J / spread (setting, parameter, parameter), J = de/d parameter; None
-            unless asked for.
-        slope: sum of J^T e / spread (setting, parameter).
-        scores: the same of each trial and step, (setting, trial, seen, parameter).
     """
 
     squares: np.ndarray
     spread: np.ndarray
     counts: np.ndarray
-    curvature: np.ndarray | None = None
-    slope: np.ndarray | None = None
-    scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slopes:
+    """How the innovations of a batch of settings depend on its parameters, J = de/d parameter.
+
+    Args:
+        curvature: sum of J^T J / spread, (setting, parameter, parameter).
+        slope: sum of J^T e / spread, (setting, parameter).
+        scores: the same of each trial and step, (setting, trial, seen, parameter).
+    """
+
+    curvature: np.ndarray
+    slope: np.ndarray
+    scores: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -65,12 +73,10 @@ class Seen:
 def seen(model: Model) -> Seen:
     """The observations that a model is to explain."""
     given = model.recording
-    if model.observed == "weights":
-        values, steps = given.weights, given.snapshots
-        if model.rule.terms.transposed:
-            values = np.swapaxes(values, -1, -2)
-    else:
-        values, steps = given.readout, np.arange(given.steps)
+    values = given.observations(model.observed)
+    steps = given.snapshots if model.observed == "weights" else np.arange(given.steps)
+    if model.observed == "weights" and model.rule.terms.transposed:
+        values = np.swapaxes(values, -1, -2)
     values = np.moveaxis(values, 0, 1)
     there = np.isfinite(values)
     some = there.reshape(len(values), -1).any(-1)
@@ -86,9 +92,7 @@ def seen(model: Model) -> Seen:
     )
 
 
-def filtered(
-    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, *, derivatives: bool = False
-) -> Filtered:
+def filtered(model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray) -> Filtered:
     """Run the predictor at a batch of settings.
 
     Args:
@@ -96,22 +100,36 @@ def filtered(
         data: its observations.
         theta: (setting, parameter).
         rho: q / r of each setting, (setting,).
-        derivatives: whether to give `curvature`, `slope` and `scores`.
     """
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-        if not derivatives:
-            return _run(model, data, theta, rho, None)
-        points, count = theta.shape
-        steps = _differences(model, theta)
-        around = np.repeat(theta[:, None], count + 1, axis=1)
-        around[:, 1:] += steps[:, :, None] * np.eye(count)
-        return _run(
+    with np.errstate(all="ignore"):
+        return _run(model, data, theta, rho, None)
+
+
+def derived(
+    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray
+) -> tuple[Filtered, Slopes]:
+    """The same, with derivatives by all parameters, by differences.
+
+    Args:
+        model: the rule and its recording.
+        data: its observations.
+        theta: (setting, parameter).
+        rho: q / r of each setting, (setting,).
+    """
+    points, count = theta.shape
+    steps = _differences(model, theta)
+    around = np.repeat(theta[:, None], count + 1, axis=1)
+    around[:, 1:] += steps[:, :, None] * np.eye(count)
+    with np.errstate(all="ignore"):
+        sums = _Sums(model, data, steps)
+        found = _run(
             model,
             data,
             around.reshape(points * (count + 1), count),
             np.repeat(rho, count + 1),
-            steps,
+            sums,
         )
+    return found, Slopes(curvature=sums.curvature, slope=sums.slope, scores=sums.scores)
 
 
 def _differences(model: Model, theta: np.ndarray) -> np.ndarray:
@@ -123,20 +141,17 @@ def _differences(model: Model, theta: np.ndarray) -> np.ndarray:
 
 
 def _run(
-    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, steps: np.ndarray | None
+    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, sums: "_Sums | None"
 ) -> Filtered:
     given = model.recording
-    streams = model.streams(theta)
-    batch, trials = len(theta), given.trials
-    writer = _Writer(model, streams, batch)
+    writer = _Writer(model, model.streams(theta), len(theta))
     scale = np.asarray(model.scales(theta))
     state = writer.start(scale)
     variances = _Variances(model, writer, data, rho)
-    group = 1 if steps is None else steps.shape[1] + 1
-    points = batch // group
-    squares = np.empty((points, trials, len(data.at)))
+    group = 1 if sums is None else sums.count + 1
+    points = len(theta) // group
+    squares = np.empty((points, given.trials, len(data.at)))
     spread = np.empty_like(squares)
-    sums = _Sums(points, steps, squares.shape) if steps is not None else None
     for t in range(given.steps):
         state = writer.step(t, state)
         variances.step(t)
@@ -148,33 +163,23 @@ def _run(
             error = error * data.mask[place]
         s, state = variances.update(t, place, state, error, scale)
         s = s[::group]
-        here = error.reshape(points, group, trials, -1)
+        here = error.reshape(points, group, given.trials, -1)
         squares[:, :, place] = np.einsum("btn,btn->bt", here[:, 0], here[:, 0])
         spread[:, :, place] = s
         if sums is not None:
             sums.add(place, here / np.sqrt(s)[:, None, :, None])
-    found = Filtered(squares=squares, spread=spread, counts=data.counts)
-    if sums is None:
-        return found
-    return Filtered(
-        squares=squares,
-        spread=spread,
-        counts=data.counts,
-        curvature=sums.curvature,
-        slope=sums.slope,
-        scores=sums.scores,
-    )
+    return Filtered(squares=squares, spread=spread, counts=data.counts)
 
 
 class _Sums:
     """Normal equations, summed step by step."""
 
-    def __init__(self, points: int, steps: np.ndarray, shape: tuple[int, ...]) -> None:
-        count = steps.shape[1]
+    def __init__(self, model: Model, data: Seen, steps: np.ndarray) -> None:
+        points, self.count = steps.shape
         self.steps = steps[:, :, None, None]
-        self.curvature = np.zeros((points, count, count))
-        self.slope = np.zeros((points, count))
-        self.scores = np.zeros((*shape, count))
+        self.curvature = np.zeros((points, self.count, self.count))
+        self.slope = np.zeros((points, self.count))
+        self.scores = np.zeros((points, model.recording.trials, len(data.at), self.count))
 
     def add(self, place: int, errors: np.ndarray) -> None:
         """Add errors (point, 1 + parameter, trial, number) over the root of their spread."""
@@ -233,7 +238,7 @@ class _Writer:
 
     def _readout(self, state: np.ndarray, t: int) -> np.ndarray:
         query = self.query[:, :, t]
-        if self.terms.companion == "gram":
+        if self.form is not None and self.form.ridge is not None:
             ridge = self.form.ridge[:, :, t, :, None]
             matrix = state[..., self.model.recording.post :] + ridge * np.eye(query.shape[-1])
             query = np.linalg.solve(matrix, query[..., None])[..., 0]
@@ -279,12 +284,10 @@ class _Variances:
         self.exact = not rho.any() and given.initial is not None
         self.kept = None if self.exact else writer.kept()
         self.adopts = given.initial is None and model.observed == "weights"
-        self.power = None
         plain = model.rule.terms.companion is None
         self.corrects = model.observed == "weights" or plain
-        if model.observed == "readout":
-            self.query = writer.query
-            self.power = (writer.query**2).sum(-1)
+        self.query = writer.query
+        self.power = (writer.query**2).sum(-1)
         self.first = min(data.at)
 
     def step(self, t: int) -> None:

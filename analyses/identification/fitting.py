@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fwbio.analyses.identification.filtering import Filtered, Seen, filtered, seen
+from fwbio.analyses.identification.filtering import Filtered, Seen, Slopes, derived, filtered, seen
 from fwbio.analyses.identification.unknowns import Model, Refused
 
 STARTS = 4  # that are followed
@@ -154,7 +154,7 @@ def _climb(
     vertex = rho
     best = objective(filtered(model, data, theta, rho))
     for _ in range(patience.iterations):
-        here = filtered(model, data, theta, rho, derivatives=True)
+        _, here = derived(model, data, theta, rho)
         tried = np.stack([_step(here, theta, damping * f, low, high) for f in DAMPINGS], 1)
         rhos = _rhos(rho, stride, vertex)
         every_theta = np.repeat(tried[:, :, None], rhos.shape[1], axis=2)
@@ -199,7 +199,7 @@ def _vertex(rho: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _step(
-    here: Filtered, theta: np.ndarray, damping: np.ndarray, low: np.ndarray, high: np.ndarray
+    here: Slopes, theta: np.ndarray, damping: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray:
     """One damped step of Gauss and Newton from each point, stopped at bounds."""
     found = theta.copy()
@@ -219,7 +219,7 @@ def _step(
 
 
 def _summary(model: Model, data: Seen, theta: np.ndarray, rho: float) -> Fit:
-    here = filtered(model, data, theta[None], np.array([rho]), derivatives=True)
+    here, slopes = derived(model, data, theta[None], np.array([rho]))
     if not np.isfinite(objective(here)).all():
         raise Refused("its predictions overflow wherever the fit starts")
     squares, spread, counts = here.squares[0], here.spread[0], here.counts
@@ -235,7 +235,7 @@ def _summary(model: Model, data: Seen, theta: np.ndarray, rho: float) -> Fit:
         parts=parts,
         squares=squares,
         counts=counts,
-        covariance=_covariance(here, variance),
+        covariance=_covariance(slopes, variance),
     )
 
 
@@ -260,7 +260,7 @@ def long_run(scores: np.ndarray) -> np.ndarray:
     return total
 
 
-def _covariance(here: Filtered, variance: float) -> np.ndarray:
+def _covariance(here: Slopes, variance: float) -> np.ndarray:
     """The larger of what the likelihood's curvature and the scores' spread say, by parameter."""
     A = here.curvature[0] / variance
     scale = np.sqrt(np.diag(A))

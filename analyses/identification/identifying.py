@@ -95,9 +95,7 @@ def _observed(recording: Recording, observed: str) -> Observed:
         raise FwbioError(
             f"{observed!r} is nothing to explain", where="observed", mend="auto, weights or readout"
         )
-    if (recording.weights if observed == "weights" else recording.readout) is None:
-        needs = "weights" if observed == "weights" else "readout with query"
-        raise FwbioError(f"there is no {needs}", where="observed", mend="give it, or leave it out")
+    recording.observations("weights" if observed == "weights" else "readout")
     return "weights" if observed == "weights" else "readout"
 
 
@@ -111,12 +109,11 @@ def _unit(recording: Recording, seen: Observed, scale: str) -> float | None:
 
 def _normalised(recording: Recording, seen: Observed) -> tuple[Recording, float]:
     """The recording with observations of size 1, and their size."""
-    values = recording.weights if seen == "weights" else recording.readout
+    values = recording.observations(seen)
     size = float(np.sqrt(np.nanmean(np.square(values))))
+    size = size if size > 0 else 1.0
     initial = None if recording.initial is None else recording.initial / size
-    if seen == "weights":
-        return replace(recording, weights=recording.weights / size, initial=initial), size
-    return replace(recording, readout=recording.readout / size, initial=initial), size
+    return replace(recording, initial=initial, **{seen: values / size}), size
 
 
 def _nothing(recording: Recording, seen: Observed) -> Model:

@@ -64,6 +64,7 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
     )
     by_name = {c.rule: c for c in candidates}
     verdict: Verdict
+    names: tuple[str, ...]
     if _vuong_fits(chosen.fit, nothing, chosen.free, 0, total) < DECISIVE or (
         by_name[chosen.name].explained < EXPLAINS
     ):
@@ -160,9 +161,7 @@ def _candidate(r: Rival, nothing: Fit, total: float, z: float, alike: Sequence[s
 
 
 def _mean_square(fit: Fit) -> float:
-    given = fit.model.recording
-    seen = given.weights if fit.model.observed == "weights" else given.readout
-    return float(np.nanmean(np.square(seen)))
+    return float(np.nanmean(np.square(fit.model.recording.observations(fit.model.observed))))
 
 
 def parameters(fit: Fit) -> tuple[Parameter, ...]:
