@@ -83,7 +83,8 @@
     const values = steps.map((x) => picture.low + x * (picture.high - picture.low));
     const bar = drawn(values, { ...picture, width: 64, height: 1 });
     const ends = [picture.low, picture.high].map((end) => made("span", {}, end.toPrecision(2)));
-    return made("div", { class: "scale" }, made("p", {}, words), ends[0], bar, ends[1]);
+    const row = made("div", { class: "ends" }, ends[0], bar, ends[1]);
+    return made("div", { class: "scale" }, made("p", {}, words), row);
   }
 
   function runOf(substrate) {
@@ -182,15 +183,16 @@
       card("target", "", drawn(target, data.content, "target"), made("p", {}, position)),
     ];
     for (const [i, name] of ["cue", "target"].entries()) asked[i].dataset.card = name;
-    view.replaceChildren(
-      made("div", { class: "cards" }, ...asked),
-      made("div", { class: "cards" }, ...data.substrates.map((s) => recallCard(s, source))),
-    );
     const coded = data.substrates.map(runOf).find((run) => run && !run.of_contents);
-    document.getElementById("explorer-scales").replaceChildren(
-      scaleBar(data.item, "cue: feature of an item; what lies beyond is drawn as the end"),
-      scaleBar(data.content, "target and recall: feature of a content"),
+    const scales = made("div", { class: "scales" },
+      scaleBar(data.item, "cue: a feature of an item"),
+      scaleBar(data.content, "target and recall: a feature of a content"),
       ...(coded ? [scaleBar(coded.code, "read-out, in the program's own code")] : []),
+      made("p", { class: "faint" }, "What lies beyond a scale has the colour of its end."),
+    );
+    view.replaceChildren(
+      made("div", { class: "cards" }, ...asked, scales),
+      made("div", { class: "cards" }, ...data.substrates.map((s) => recallCard(s, source))),
     );
     said.textContent = sentence(lag);
     for (const [name, choice] of Object.entries(choices)) choice.value = String(state[name]);

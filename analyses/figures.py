@@ -59,8 +59,10 @@ class Drawing:
 def _png(figure: Figure, ground: str) -> bytes:
     drawn, packed = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI, facecolor=ground)
+    # by coverage: thin marks keep their colour, however few pixels they have
     image = Image.open(drawn).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
+    few = image.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    few.save(packed, format="png", optimize=True)
     return packed.getvalue()
 
 

@@ -1,14 +1,16 @@
 """The explorer's data: the records' own numbers, whatever the code, within a budget."""
 
+import io
 from base64 import b64decode
 
 import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from PIL import Image
 
 from fwbio.analyses import compare, report_explorer
-from fwbio.analyses.figures import Records
+from fwbio.analyses.figures import Drawing, Records
 from fwbio.analyses.night import by_night, night
 from fwbio.analyses.page import embedded
 from fwbio.analyses.recall import nearest_stored, recall_hits
@@ -112,3 +114,15 @@ def test_night_is_over_when_the_figure_is_drawn():
         assert min(label.get_color()[:3]) > 0.8 > 0.2 > max(ax.get_facecolor()[:3])
     assert (line.get_color(), label.get_color()) == ("#0072B2", "black")
     assert ax.get_facecolor() == (1, 1, 1, 1)
+
+
+def test_thin_marks_keep_their_colour():
+    figure = Figure(figsize=(4, 3))
+    ax = figure.subplots()
+    ax.imshow(np.random.default_rng(0).random((40, 40)), cmap="RdBu")
+    ax.plot([3], [3], "s", color="#00ff00", markersize=3)
+    drawing = Drawing(name="x", title="x", caption="x", alternative="x", figure=figure)
+    image = Image.open(io.BytesIO(drawing.png())).convert("RGB")
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+    green = np.asarray(image).astype(int) - (0, 255, 0)
+    assert np.abs(green).max(-1).min() <= 16
