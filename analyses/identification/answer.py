@@ -143,13 +143,10 @@ def _attrs(meaning: str) -> dict[str, str]:
 
 
 def _rows(rule: str, parameter: Parameter) -> list[tuple[str, float, float, float, str]]:
-    ends = [np.ravel(x) for x in (parameter.value, parameter.low, parameter.high)]
+    value, low, high = (np.ravel(x) for x in (parameter.value, parameter.low, parameter.high))
     single = np.ndim(parameter.value) == 0
+    names = [f"{rule}.{parameter.name}" + ("" if single else f"[{i}]") for i in range(len(value))]
     return [
-        (
-            f"{rule}.{parameter.name}" + ("" if single else f"[{i}]"),
-            *(float(end[i]) for end in ends),
-            parameter.units,
-        )
-        for i in range(len(ends[0]))
+        (name, float(at), float(lowest), float(highest), parameter.units)
+        for name, at, lowest, highest in zip(names, value, low, high, strict=True)
     ]

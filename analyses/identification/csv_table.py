@@ -51,7 +51,7 @@ def read_csv(path: str | Path) -> xr.Dataset:
         return frame[names].to_numpy(np.float64).reshape(trials, -1, *shape)
 
     sizes = {"pre": len(columns["key"]), "post": len(columns["value"])}
-    found = {}
+    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     for name, channel in _VECTORS.items():
         if name in columns:
             found[name] = (("trial", "step", channel), block(columns[name], sizes[channel]))

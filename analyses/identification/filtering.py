@@ -145,7 +145,8 @@ def _run(
 ) -> Filtered:
     given = model.recording
     writer = _Writer(model, model.streams(theta), len(theta))
-    scale = np.asarray(model.scales(theta))
+    scale = model.scales(theta)
+    unit = scale if model.observed == "weights" else scale[..., 0]
     state = writer.start(scale)
     variances = _Variances(model, writer, data, rho)
     group = 1 if sums is None else sums.count + 1
@@ -158,7 +159,7 @@ def _run(
         if t not in data.at:
             continue
         place = data.at[t]
-        error = data.values[place] - scale * writer.observed(state, t)
+        error = data.values[place] - unit * writer.observed(state, t)
         if data.mask is not None:
             error = error * data.mask[place]
         s, state = variances.update(t, place, state, error, scale)

@@ -113,7 +113,9 @@ def _normalised(recording: Recording, seen: Observed) -> tuple[Recording, float]
     size = float(np.sqrt(np.nanmean(np.square(values))))
     size = size if size > 0 else 1.0
     initial = None if recording.initial is None else recording.initial / size
-    return replace(recording, initial=initial, **{seen: values / size}), size
+    if seen == "weights":
+        return replace(recording, initial=initial, weights=values / size), size
+    return replace(recording, initial=initial, readout=values / size), size
 
 
 def _nothing(recording: Recording, seen: Observed) -> Model:

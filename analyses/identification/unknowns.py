@@ -134,10 +134,12 @@ class Model:
             for name, stream in found.items()
         }
 
-    def scales(self, theta: np.ndarray) -> np.ndarray | float:
+    def scales(self, theta: np.ndarray) -> np.ndarray:
         """The unit of the weights at settings (setting, parameter), (setting, 1, 1, 1)."""
         where = self.slices.get("scale")
-        return self.scale if where is None else theta[:, where, None, None]
+        if where is None:
+            return np.full((len(theta), 1, 1, 1), self.scale)
+        return theta[:, where, None, None]
 
 
 def model(rule: Rule, recording: Recording, *, observed: Observed, scale: float | None) -> Model:
