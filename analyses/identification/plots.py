@@ -221,9 +221,8 @@ def accuracy(
         target: a share that is asked for, drawn as a line.
     """
     styles = series_style(series)
-    spacing = min(
-        (np.diff(np.unique(t["at"])).min(initial=np.inf) for t in series.values()), default=1.0
-    )
+    places = [np.unique(table["at"]).astype(float) for table in series.values()]
+    spacing = min((np.diff(at).min(initial=np.inf) for at in places), default=np.inf)
     dodge = 0.12 * spacing if np.isfinite(spacing) else 0.0
     for place, (name, table) in enumerate(series.items()):
         reach = np.maximum([table["share"] - table["low"], table["high"] - table["share"]], 0)
@@ -241,8 +240,9 @@ def accuracy(
         ax.axhline(target, color=FAINT, linestyle=(0, (1, 1)), linewidth=1)
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel(xlabel)
-    ax.set_ylabel("rule named (share of recordings)")
-    ax.legend(frameon=False, fontsize=8, loc="lower left")
+    ax.set_ylabel("named right (share)")
+    if len(series) > 1:
+        ax.legend(frameon=False, fontsize=8, loc="lower left")
     return _open(ax)
 
 
