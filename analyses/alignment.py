@@ -87,10 +87,10 @@ def principal_angles(x: np.ndarray, y: np.ndarray, *, components: Components = "
     shared = np.swapaxes(qx, -1, -2) @ qy
     cosines = np.linalg.svd(shared, compute_uv=False)[..., :most]
     outside = (qy - qx @ shared, qx - qy @ np.swapaxes(shared, -1, -2))
-    sines = [np.linalg.svd(m, compute_uv=False)[..., :most] for m in outside]
+    sines = [np.asarray(np.linalg.svd(m, compute_uv=False))[..., :most] for m in outside]
     rank = np.minimum(*ranks)[..., None]
     order = np.clip(rank - 1 - np.arange(most), 0, None)  # the directions left out come last
-    smaller = np.where((ranks[1] <= ranks[0])[..., None], *sines)
+    smaller = np.where((ranks[1] <= ranks[0])[..., None], sines[0], sines[1])
     angles = np.arctan2(np.take_along_axis(smaller, order, -1), cosines)
     return np.where(np.arange(most) < rank, angles, np.nan)
 
@@ -349,8 +349,8 @@ def _measured(
     for count in np.unique(rows[rows > 0]):
         items = rows == count
         # counted rows in their order, item after item: as many of each
-        picked = (m[items][counted[items]].reshape(-1, count, m.shape[-1]) for m in (x, y))
-        found[items] = _all_measures(*picked, components)
+        mine, theirs = (m[items][counted[items]].reshape(-1, count, m.shape[-1]) for m in (x, y))
+        found[items] = _all_measures(mine, theirs, components)
     return found
 
 

@@ -15,7 +15,7 @@ def blockwise(
     function: Callable[..., Any],
     *arrays: xr.DataArray,
     core: Sequence[Sequence[Hashable]],
-    out: Sequence[Hashable] | Sequence[Sequence[Hashable]] = (),
+    out: Sequence[str] | Sequence[Sequence[str]] = (),
     dtype: type | Sequence[type] = float,
     sizes: Mapping[Hashable, int] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -35,13 +35,14 @@ def blockwise(
         A DataArray (*leading, *out), or a tuple of them.
     """
     several = bool(out) and not isinstance(out[0], str)
+    made: Any = out if several else [out]
 
     def applied(*parts: xr.DataArray) -> Any:
         return xr.apply_ufunc(
             function,
             *parts,
             input_core_dims=core,
-            output_core_dims=out if several else [out],
+            output_core_dims=made,
             kwargs=dict(options or {}),
             dask="parallelized",
             output_dtypes=dtype if isinstance(dtype, Sequence) else [dtype],

@@ -91,7 +91,7 @@ def numerical_rank(values: np.ndarray, *, precision: float | None = None) -> np.
         values: singular values s (.., mode), largest first; n is their number.
         precision: of the numbers in the matrix; that of float64 unless given.
     """
-    precision = np.finfo(np.float64).eps if precision is None else precision
+    precision = float(np.finfo(np.float64).eps) if precision is None else precision
     found: np.ndarray = (_relative(values) > precision * values.shape[-1]).sum(-1)
     return found
 

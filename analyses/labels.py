@@ -26,11 +26,11 @@ def over_trials(found: xr.Dataset) -> xr.Dataset:
         if "trial" not in array.dims:
             means[name] = array
             continue
-        count = array.notnull().sum("trial")
+        count: xr.DataArray = array.notnull().sum("trial")
         mean = array.sum("trial") / count.where(count > 0)
         with np.errstate(invalid="ignore"):  # of an infinite mean, which has no standard error
             spread = ((array - mean) ** 2).sum("trial") / (count - 1).where(count > 1)
-        error = np.sqrt(spread / count).where(np.isfinite(mean))
+        error = ((spread / count) ** 0.5).where(mean.notnull() & (abs(mean) < np.inf))
         units, words = array.attrs.get("units", "1"), array.attrs.get("long_name", str(name))
         means[name] = label(mean, words, units)
         means[f"{name}_se"] = label(error, f"standard error of: {words}", units)

@@ -119,8 +119,8 @@ def _recall(found: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
     if "lags" in found:
         seen = counted & (found["lags"] >= 0)
         by_lag = recall.pooled_by_lag(curves, found["lags"], seen)
-        for name, curve in by_lag.data_vars.items():
-            what = RECALL.get(str(name).removesuffix("_se"), "read-outs behind each lag")
-            words = f"standard error of: {what}" if str(name).endswith("_se") else what
-            made[f"lag_{name}"] = label(curve, words)
+        for what, curve in ((str(key), curve) for key, curve in by_lag.data_vars.items()):
+            words = RECALL.get(what.removesuffix("_se"), "read-outs behind each lag")
+            words = f"standard error of: {words}" if what.endswith("_se") else words
+            made[f"lag_{what}"] = label(curve, words)
     return made

@@ -224,11 +224,11 @@ def pooled_by_lag(
         mean, spread = _ratio(summed(values.astype(np.float64))[:, seen], n[:, seen])
         found[name], found[f"{name}_se"] = ("lag", mean), ("lag", spread)
     found["count"] = ("lag", n.sum(0)[seen])
-    curve = xr.Dataset(found, coords={"lag": pools[seen] * width + (width - 1) / 2})
-    for variable in curve.variables:
-        curve[variable].attrs = {"units": "1"}
-    curve["lag"].attrs["long_name"] = "presentations since the pair was stored"
-    return curve
+    made = xr.Dataset(found, coords={"lag": pools[seen] * width + (width - 1) / 2})
+    for variable in made.variables:
+        made[variable].attrs = {"units": "1"}
+    made["lag"].attrs["long_name"] = "presentations since the pair was stored"
+    return made
 
 
 def chance_level(record: xr.Dataset) -> float:

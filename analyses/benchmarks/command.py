@@ -132,7 +132,7 @@ def training_command(out: Path, **settings: Any) -> None:
 
 
 @bench_command.command("analyses")
-@options.several("--names", ANALYSES, ANALYSES, "Analyses")
+@options.several("--names", tuple(ANALYSES), tuple(ANALYSES), "Analyses")
 @click.option("--seed", default=0, show_default=True, help="Seed of the pairs and the noise.")
 @click.option("--quick", is_flag=True, help="Tiny sizes, to test the benchmark itself.")
 @options.out("results/analyses")
