@@ -136,6 +136,10 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
             2e-2, "the first of five spikes finds 1.5 % more receptors closed than the others"
         ),
         "receptors open": Bound(1e-2, "in .5 ms between spikes .6 % of them close"),
+        # identification: relative errors, at most
+        "differences": Bound(1e-4, "one-sided steps of 1e-6 beside central ones of 1e-5"),
+        "fits": Bound(1e-5, "log-likelihoods within 1e-7 of their greatest, and numbers as text"),
+        "identified": Bound(0.05, "the noise of a few thousand numbers, and of 5 % each"),
         # shares of time, efficacies and weights: distance at most
         "counted time": Bound(4e-5, "100,000 points of a period, four crossings"),
         "averaged drive": Bound(1e-2, "one pair moves the efficacy by at most 3 % of its way"),
@@ -143,6 +147,11 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         "sigmoid": Bound(1e-3, "slope 80, .1 from either edge: e^-8 / 4 and e^-8"),
         # biases of spiking cells: relative errors, at most
         "mean readout": Bound(0.03, "the f-I curve bends: a percent or two at this noise"),
+        # closed forms of capacity: distance at most, relative or of a share
+        "large sizes": Bound(0.04, "the limit of many dimensions, at 24 of them: order 1 / 24"),
+        "independent rivals": Bound(
+            0.012, "rivals share more than length and projection of a read-out of 12 channels"
+        ),
         # statistics: distance in standard errors, at most
         "standard errors": Bound(3.0, "missed by chance once in 370; the seed is fixed"),
         "several means": Bound(4.0, "dozens at once; missed by chance once in 500"),
