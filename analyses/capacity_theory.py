@@ -15,10 +15,15 @@ import numpy as np
 from scipy import special
 from scipy.optimize import brentq
 
-from fwbio.analyses.capacity_overlaps import Overlaps, legendre_nodes, normal_nodes
+from fwbio.analyses.capacity_overlaps import (
+    Overlaps,
+    legendre_nodes,
+    normal_nodes,
+    sphere_nodes,
+)
 from fwbio.errors import FwbioError
 
-_NODES = 9
+_NODES, _COORDINATES = 9, 96
 _FREQUENCIES = 600
 
 
@@ -85,7 +90,7 @@ def sign_bit_error_of_few(pairs: int, pre: int) -> float:
     """Share of channels of the wrong sign by the sum rule with unit isotropic keys, exact.
 
         P(c_1 + .. + c_(P-1) < -1) = 1/2 - 1/pi int_0^inf sin(t) f(t)^(P-1) / t dt,
-        f(t) = 0F1(; K/2; -t^2/4)
+        f(t) = E cos(t c)
 
     with c the coordinates of unit vectors and f their characteristic function (Gil-Pelaez 1951,
     10.1093/biomet/38.3-4.481). It tends to `sign_bit_error` as P grows, and is 0 for P up to 2.
@@ -98,8 +103,9 @@ def sign_bit_error_of_few(pairs: int, pre: int) -> float:
         return 0.0
     noise = (pairs - 1) / pre
     t, weight = frequencies(noise)
-    characteristic = special.hyp0f1(pre / 2, -(t**2) / 4) ** (pairs - 1)
-    return below_zero(np.sin(t), characteristic, t, weight)
+    coordinate, share = sphere_nodes(_COORDINATES, pre)
+    characteristic = np.cos(t[:, None] * coordinate) @ share
+    return below_zero(np.sin(t), characteristic ** (pairs - 1), t, weight)
 
 
 def sign_bit_error_of_binary(pairs: int, pre: int, ones: int) -> float:
