@@ -20,8 +20,7 @@ RULE = Rule(
     "  b = (1 - exp(-beta |k|^2)) / |k|^2;  y = W^T q",
     terms=Terms(decay="channel", erase="key", solve="flow"),
     objective="the flow dW/dt = k (v - W^T k)^T run for a duration beta, after decay",
-    biology="receptors turn over at a rate of each presynaptic cell; then the synapse follows its"
-    " error for as long as a presentation lasts",
+    biology="receptors turn over at a rate of each presynaptic cell; then errors are followed",
     source="this example",
 )
 
@@ -36,9 +35,8 @@ def main(steps: int, updates: int, seed: int) -> None:
     q, k, v = (torch.randn(1, steps, 1, size, dtype=torch.float64) for size in (6, 6, 4))
     beta = torch.rand(1, steps, 1, dtype=torch.float64)
     decay = -0.3 * torch.rand(6, dtype=torch.float64)
-    y, _, weights = kernels.scan(
-        RULE, q, k, v, beta=beta, log_decay=decay.expand(1, steps, 1, 6), return_states=1
-    )
+    gates = {"beta": beta, "log_decay": decay.expand(1, steps, 1, 6)}
+    y, _, weights = kernels.scan(RULE, q, k, v, return_states=1, **gates)
     error = (y - by_hand(q, k, v, beta, decay)).abs().max().item()
     click.echo(f"{RULE.name}: {RULE.equation}\nfurthest from the equation: {error:.1e}")
 
