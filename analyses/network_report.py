@@ -41,12 +41,12 @@ def differences(tree: xr.DataTree) -> dict[str, Estimate]:
         Substrate to d, dimensionless, with its standard error over trials.
     """
     name = metric_of(tree)
-    own = tree[f"{OWN}/answers"][_ANSWERS[name]]
+    own = _answers(tree, OWN, name)
     found = {}
     for substrate in SUBSTRATES:
         if substrate not in tree.children:
             continue
-        here = tree[f"{substrate}/answers"][_ANSWERS[name]]
+        here = _answers(tree, substrate, name)
         apart = here - own.isel(trial=slice(here.sizes["trial"]))
         found[substrate] = _estimate(apart.values)
     return found
@@ -104,7 +104,6 @@ def render_network(
     config, metric = tree.attrs["config"], metric_of(tree)
     here = frame[frame.layer == WHOLE].groupby("substrate", sort=False)
     values = {name: rows.set_index("metric")["value"] for name, rows in here}
-    own = tree[f"{OWN}/answers"][_ANSWERS[metric]]
     return render_page(
         "network_report.html.j2",
         contents=CONTENTS,
@@ -114,7 +113,7 @@ def render_network(
         command=tree.attrs["command"],
         versions=tree.attrs["versions"],
         metric=metric,
-        own=_shown(_estimate(own.values)),
+        own=_shown(_estimate(_answers(tree, OWN, metric).values)),
         chance=number(chance_level(tree)),
         rows=[_row(name, values[name], metric, d) for name, d in differences(tree).items()],
         layers=_layers(frame),
@@ -134,6 +133,11 @@ OF_LAYERS = (
     "weight_relative_error",
     "carried_agreement",
 )
+
+
+def _answers(tree: xr.DataTree, node: str, metric: str) -> xr.DataArray:
+    """What each scored step's answer is worth, (trial, step), nan at the others."""
+    return tree[f"{node}/answers"].to_dataset()[_ANSWERS[metric]]
 
 
 def _row(name: str, values: pd.Series, metric: str, apart: Estimate) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -17,16 +18,16 @@ GREY = 0.08  # channels that differ by less are a shade of grey
 CONTRAST = 4.5  # with the ground, to which darker colours are lightened
 
 Colour = tuple[float, float, float, float]
-Change = tuple[Callable[[object], object], object, object]
+Change = tuple[Callable[..., Any], Any, Any]
 
 
-def by_night(colour: object) -> Colour:
+def by_night(colour: Any) -> Colour:
     """A colour on a dark page: greys change places, dark colours become lighter.
 
     >>> [round(x, 2) for x in by_night("white")], [round(x, 2) for x in by_night("black")]
     ([0.08, 0.09, 0.1, 1.0], [0.9, 0.91, 0.92, 1.0])
     """
-    *channels, alpha = to_rgba(colour)  # type: ignore[arg-type]
+    *channels, alpha = to_rgba(colour)
     if max(channels) - min(channels) < GREY:
         share = sum(channels) / 3
         ends = zip(to_rgba(INK)[:3], to_rgba(PAPER)[:3], strict=True)
@@ -84,5 +85,5 @@ def _changes(artist: Artist) -> Iterator[Change]:
             yield put, before, [by_night(colour) for colour in to_rgba_array(before)]
 
 
-def _change(put: Callable, before: object) -> Change:
+def _change(put: Callable[..., Any], before: Any) -> Change:
     return put, before, by_night(before)
