@@ -169,8 +169,8 @@ class _Sweep:
         verdicts, answers = (tuple(t[i] for t in told) for i in (0, 1))
         if told:
             right = np.mean([is_right(record.attrs["rule"], *t) for t in told])
-            error = np.sqrt(right * (1 - right) / len(told))
-            numbers |= {"identified": float(right), "identified_se": float(error)}
+            spread = np.sqrt(right * (1 - right) / len(told))
+            numbers |= {"identified": float(right), "identified_se": float(spread)}
         return _Cell(numbers=numbers, verdicts=verdicts, answers=answers)
 
     def _identified(self, record: xr.Dataset) -> Iterator[tuple[str, str]]:

@@ -36,7 +36,7 @@ def panel(
         FwbioError: it has no such departure or quantity.
     """
     if departure not in found.departure:
-        known = map(str, found.departure.values)
+        known = [str(name) for name in found.departure.values]
         raise unknown_name(departure, known, kind="departure", where="departure")
     if quantity not in QUANTITIES or quantity not in found:
         known = [name for name in QUANTITIES if name in found]
@@ -120,8 +120,8 @@ def small_multiples(
                 substrate = found.substrate.sel(departure=name).item()
                 ax.set_title(f"{name.replace('_', ' ')} ({substrate})", fontsize=9)
             ax.tick_params(labelsize=7)
-            ax.xaxis.label.set_size(8)
-            ax.yaxis.label.set_size(8)
+            ax.xaxis.label.set_fontsize(8)
+            ax.yaxis.label.set_fontsize(8)
             drawn.append(ax)
     return drawn
 
