@@ -56,10 +56,11 @@ CUTS = {
 }
 
 
-@pytest.fixture(params=CUTS)
-def lazy(request, pair, tmp_path):
+@pytest.fixture(scope="module", params=CUTS)
+def lazy(request, pair, tmp_path_factory):
     """The same two from disk, cut in some way."""
-    paths = [record.save(run, tmp_path / f"{i}.zarr") for i, run in enumerate(pair)]
+    folder = tmp_path_factory.mktemp("lazy")
+    paths = [record.save(run, folder / f"{i}.zarr") for i, run in enumerate(pair)]
     with warnings.catch_warnings():  # xarray's, that these cuts are not the store's
         warnings.simplefilter("ignore", UserWarning)
         opened = [record.load(path, chunks=CUTS[request.param]) for path in paths]
