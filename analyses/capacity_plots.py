@@ -87,7 +87,11 @@ def by_substrate(
     if theory is not None:
         _lines(theory, programmer, rule, measure, _style("reference"), ax)
     dodge = _dodge(here)
-    names = [str(s) for s in here.substrate.values if bool(here[measure].sel(substrate=s).any())]
+    names = [
+        str(s)
+        for s in here.substrate.values
+        if bool(here[measure].sel(substrate=s).notnull().any())
+    ]
     for i, name in enumerate(names):
         shift = dodge ** (i - (len(names) - 1) / 2)
         trials = int(here.trials.sel(substrate=name))

@@ -470,12 +470,19 @@ def lines(swept, *, rough=False):
 
 @pytest.mark.mpl_image_compare(**MPL)
 def test_image_capacity_plots_by_rule():
-    figure, (one, other) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    return of_rules("recall_accuracy")
+
+
+@pytest.mark.mpl_image_compare(**MPL)
+def test_image_capacity_plots_by_rule__noise():
+    return of_rules("noise_power")
+
+
+def of_rules(measure):
+    figure, ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
     swept = small()
     shown = {"theory": lines(swept), "rough": lines(swept, rough=True)}
-    capacity_plots.by_rule(swept, one, programmer="direct", **shown)
-    one.legend()
-    capacity_plots.by_rule(swept, other, programmer="direct", measure="noise_power", **shown)
+    capacity_plots.by_rule(swept, ax, programmer="direct", measure=measure, **shown).legend()
     return figure
 
 
