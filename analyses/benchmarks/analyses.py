@@ -149,6 +149,7 @@ def analyses(
     from fwbio.analyses.benchmarks.kernels import machine
 
     size = QUICK if quick else FULL
+    versions = {"numpy": np.__version__, "xarray": xr.__version__}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="analyses-", dir=folder) as kept:
         made = make(Path(kept), size, seed, progress=progress)
@@ -172,7 +173,7 @@ def analyses(
     return {
         "schema": SCHEMA,
         "fwbio": __version__,
-        "machine": machine(0) | {"numpy": np.__version__, "xarray": xr.__version__},
+        "machine": machine(1) | versions | {"load_average": os.getloadavg()[0]},
         "settings": {"names": list(names), "seed": seed, "quick": quick},
         "record": asdict(size) | made,
         "error": error,
