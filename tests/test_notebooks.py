@@ -73,14 +73,15 @@ def test_every_cell_that_draws_shows_an_image(fresh):
 
 @pytest.mark.timeout(420)
 def test_the_outputs_that_are_kept_are_those_of_a_run(stored, fresh):
-    """In words and numbers; of cells tagged `varies` the numbers may be a machine's own."""
+    """In words and numbers, but for cells tagged `varies`, which may be a machine's own."""
     bound = TOLERANCES["notebook numbers"].value
     for kept, made in zip(code(stored[1]), code(fresh), strict=True):
         assert kept.source == made.source
         assert len(notebooks.images(kept)) == len(notebooks.images(made))
         told, again = notebooks.text(kept), notebooks.text(made)
-        assert words(told) == words(again), kept.source
+        assert bool(told) == bool(again), kept.source
         if "varies" not in kept.metadata.get("tags", []):
+            assert words(told) == words(again), kept.source
             assert numbers(again) == pytest.approx(numbers(told), rel=bound, abs=bound), kept.source
 
 
