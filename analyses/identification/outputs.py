@@ -9,13 +9,14 @@ from textwrap import wrap
 import xarray as xr
 
 from fwbio.analyses.identification.answer import Candidate, Identification
-from fwbio.analyses.identification.data import Recording
+from fwbio.analyses.identification.data import Recording, from_record
 from fwbio.analyses.identification.replay import replay
 from fwbio.analyses.identification.tables import constants, groups, plain, rows
 from fwbio.files import written_aside
 from fwbio.record import versions
 
 DATA, TABLE, FIGURE = "identification.json", "identification.csv", "identification.png"
+MOST_WEIGHTS = 10_000_000  # of all steps at once, that are run anew for a figure
 
 
 def write(
@@ -62,8 +63,15 @@ def figure(answer: Identification, record: xr.Dataset | Recording) -> bytes:
     left, middle, right = drawn.subplots(1, 3, width_ratios=(1.1, 1, 1))
     plots.ranking(answer, left)
     plots.parameters(answer, middle)
+    recording = record if isinstance(record, Recording) else from_record(record)
+    weights = recording.steps * recording.pre * recording.post
+    trials = max(1, MOST_WEIGHTS // weights)
     plots.changes(
-        {c.rule: replay(record, c, observed=answer.observed) for c in compared(answer)}, right
+        {
+            c.rule: replay(recording, c, observed=answer.observed, trials=trials)
+            for c in compared(answer)
+        },
+        right,
     )
     drawn.suptitle("\n".join(wrap(answer.sentence, 150)), fontsize=10)
     buffer = io.BytesIO()

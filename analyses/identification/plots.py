@@ -91,6 +91,8 @@ def parameters(
     spread = np.abs(ends[np.isfinite(ends) & (ends != 0)])
     if (ends > 0).all() and spread.size and np.ptp(np.log10(spread)) > DECADES:
         ax.set_xscale("log")
+    else:
+        ax.locator_params(axis="x", nbins=5)
     for place, (rule, parameter) in enumerate(rows):
         at = place + _dodged(np.size(parameter.value))
         _interval(ax, at, parameter, styles[rule].colour, styles[rule].marker)
@@ -143,6 +145,8 @@ def changes(
 ) -> Axes:
     """Observed changes of the weights, or read-outs, against what rules predict of them.
 
+    The legend has the share of their mean square that each predicts without being corrected.
+
     Args:
         replays: rule to what `fwbio.analyses.identification.replay.replay` makes of it.
         ax: where to draw.
@@ -153,7 +157,7 @@ def changes(
     every = [np.abs(part) for r in replays.values() for part in (r.observed, r.predicted)]
     ends = [max(float(np.quantile(part, quantile)) for part in every) or 1.0]
     ends = [-1.05 * ends[0], 1.05 * ends[0]]
-    ax.plot(ends, ends, color=FAINT, linewidth=1, zorder=3)
+    ax.plot(ends, ends, color=BLACK, linewidth=0.8, zorder=4)
     for place, (rule, found) in enumerate(replays.items()):
         step = -(-found.sizes["change"] // points)
         left = ((found.observed - found.predicted) ** 2).mean() / (found.observed**2).mean()
@@ -167,7 +171,8 @@ def changes(
             alpha=0.6,
             color=styles[rule].colour,
             markerfacecolor=styles[rule].colour if place == 0 else "none",
-            label=f"{rule}: {100 * max(1 - float(left), 0):.0f} % predicted",
+            label=f"{rule}, run alone: {100 * max(1 - float(left), 0):.0f} %",
+            zorder=3 - place,
             rasterized=True,
         )
     what = next(iter(replays.values()))

@@ -17,7 +17,11 @@ from fwbio.rules import RULES
 
 
 def replay(
-    record: xr.Dataset | Recording, candidate: Candidate, *, observed: Observed = "weights"
+    record: xr.Dataset | Recording,
+    candidate: Candidate,
+    *,
+    observed: Observed = "weights",
+    trials: int | None = None,
 ) -> xr.Dataset:
     """Changes of the weights, or read-outs, beside those of the rule run alone from its start.
 
@@ -28,6 +32,8 @@ def replay(
         record: as in `identify`.
         candidate: a rule of the answer to it, with its constants.
         observed: "weights", whose changes from one snapshot to the next are given; or "readout".
+        trials: how many to run, the first ones; all unless given. The weights of all their steps
+            are held at once.
 
     Returns:
         `observed` and `predicted` (change), every number that was seen, in the observations' unit.
@@ -42,7 +48,7 @@ def replay(
             mend="give a rule that was fitted",
         )
     recording = record if isinstance(record, Recording) else from_record(record)
-    recording = _from_the_first_seen(recording, observed)
+    recording = _from_the_first_seen(_first(recording, trials), observed)
     found = _model(recording, candidate, observed)
     weights, readout = _run(found, _theta(found, candidate))
     if observed == "weights":
@@ -65,6 +71,18 @@ def replay(
     )
     dataset.attrs = {"rule": candidate.rule, "observed": observed}
     return dataset
+
+
+def _first(recording: Recording, trials: int | None) -> Recording:
+    """The recording of its first trials."""
+    names = ("keys", "values", "queries", "weights", "readout", "initial")
+    some: dict[str, Any] = {
+        name: None if getattr(recording, name) is None else getattr(recording, name)[:trials]
+        for name in names
+    }
+    for name in ("courses", "presented"):
+        some[name] = {stream: x[:trials] for stream, x in getattr(recording, name).items()}
+    return replace(recording, **some)
 
 
 def _from_the_first_seen(recording: Recording, observed: Observed) -> Recording:
