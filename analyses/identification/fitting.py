@@ -18,6 +18,8 @@ from fwbio.analyses.identification.unknowns import Model, Refused
 STARTS = 4  # that are followed
 DAMPINGS = (0.0, 0.1, 10.0)  # times the point's own
 EASING = np.array([0.1, 0.3, 10.0])  # of the next damping, by the one that did best
+SINGULAR = 1e-9  # share of the information on parameters one by one
+ROUNDING = 1e-8  # of derivatives by differences, in units of what was observed
 RHO_LEAST, RHO_MOST, RHO_START = 1e-7, 1e5, 1e-2
 
 
@@ -30,17 +32,20 @@ class Patience:
         enough: gain in log L below which a step is the last one.
         stride: factor by which rho is first varied.
         settled: factor that it is to be known by.
+        frozen: whether rho stays as it is.
     """
 
     iterations: int
     enough: float
     stride: float
     settled: float
+    frozen: bool = False
 
 
 SCOUTING = Patience(iterations=3, enough=0.1, stride=10.0, settled=2.0)
 ROUGH = Patience(iterations=40, enough=0.05, stride=5.0, settled=1.3)
 FINE = Patience(iterations=40, enough=1e-7, stride=1.3, settled=1.03)
+STILL = Patience(iterations=40, enough=1e-7, stride=1.0, settled=2.0, frozen=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,8 @@ class Fit:
         squares: |e|^2, likewise.
         counts: how many numbers, likewise.
         covariance: of `theta`, (parameter, parameter); infinite where the data don't determine it.
+        information: what they say of each parameter and of pairs of them, in units of what they say
+            of one alone (parameter, parameter); 0 of those that change nothing.
     """
 
     model: Model
@@ -68,6 +75,12 @@ class Fit:
     squares: np.ndarray
     counts: np.ndarray
     covariance: np.ndarray
+    information: np.ndarray
+
+    def rank(self, kept: np.ndarray) -> int:
+        """How many combinations of the parameters `kept` (parameter,) the data determine."""
+        values = np.linalg.eigvalsh(self.information[np.ix_(kept, kept)])
+        return int((values > SINGULAR).sum())
 
 
 def fit(model: Model, *, start: "Fit | None" = None) -> Fit:
@@ -86,7 +99,7 @@ def fit(model: Model, *, start: "Fit | None" = None) -> Fit:
     data = seen(model)
     if start is not None:
         theta, rho = _climb(model, data, start.theta[None], np.array([start.rho]), FINE)
-        return _summary(model, data, theta[0], float(rho[0]))
+        return _simplest(model, data, theta, rho)
     if not model.channelled:
         points, rho = _scout(model, data)
     else:
@@ -96,6 +109,19 @@ def fit(model: Model, *, start: "Fit | None" = None) -> Fit:
         points = model.untied(theta[0])[1][None]
     theta, rho = _climb(model, data, points, rho, ROUGH)
     return _summary(model, data, theta[0], float(rho[0]))
+
+
+def _simplest(model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray) -> Fit:
+    """The fit, without process noise unless it is worth a parameter."""
+    found = _summary(model, data, theta[0], float(rho[0]))
+    if found.rho == 0 or found.rho > RHO_START:
+        return found
+    theta, rho = _climb(model, data, theta, np.zeros(1), STILL)
+    if not np.isfinite(objective(filtered(model, data, theta, rho))).all():
+        return found
+    still = _summary(model, data, theta[0], 0.0)
+    worth = 0.5 * np.log(data.counts.sum())
+    return found if found.log_likelihood > still.log_likelihood + worth else still
 
 
 def _scout(model: Model, data: Seen) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +172,7 @@ def _climb(
     model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, patience: Patience
 ) -> tuple[np.ndarray, np.ndarray]:
     """Descend from several points at once, each with a damping and a stride in rho of its own."""
-    low, high = model.each("low"), model.each("high")
+    low, high, felt = model.each("low"), model.each("high"), _felt(model, data)
     theta = np.clip(theta, low, high)
     points, count = theta.shape
     rows = np.arange(points)
@@ -155,8 +181,8 @@ def _climb(
     best = objective(filtered(model, data, theta, rho))
     for _ in range(patience.iterations):
         _, here = derived(model, data, theta, rho)
-        tried = np.stack([_step(here, theta, damping * f, low, high) for f in DAMPINGS], 1)
-        rhos = _rhos(rho, stride, vertex)
+        tried = np.stack([_step(here, theta, damping * f, low, high, felt) for f in DAMPINGS], 1)
+        rhos = rho[:, None] if patience.frozen else _rhos(rho, stride, vertex)
         every_theta = np.repeat(tried[:, :, None], rhos.shape[1], axis=2)
         every_rho = np.broadcast_to(rhos[:, None], every_theta.shape[:3])
         values = objective(
@@ -166,9 +192,10 @@ def _climb(
         of_theta, of_rho = np.unravel_index(chosen, values.shape[1:])
         value = values[rows, of_theta, of_rho]
         better = value < best
-        gain = np.where(better, best - value, 0.0)
+        gain = np.subtract(best, value, out=np.zeros(points), where=better)
         damping = np.where(better, np.clip(damping * EASING[of_theta], 1e-12, None), damping * 30)
-        vertex = _vertex(rhos[:, 1:4], values[rows, of_theta, 1:4])
+        if not patience.frozen:
+            vertex = _vertex(rhos[:, 1:4], values[rows, of_theta, 1:4])
         strayed = better & (np.abs(of_rho - 2) == 1)
         stride = np.where(strayed, stride, np.maximum(stride**0.3, 1.02))
         theta = np.where(better[:, None], tried[rows, of_theta], theta)
@@ -198,8 +225,20 @@ def _vertex(rho: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(sound, np.clip(found, 0, RHO_MOST), middle)
 
 
+def _felt(model: Model, data: Seen) -> np.ndarray:
+    """The curvature that rounding alone may give a parameter which changes nothing."""
+    size = (data.values**2).sum()
+    found: np.ndarray = size * (ROUNDING / model.each("typical")) ** 2
+    return found
+
+
 def _step(
-    here: Slopes, theta: np.ndarray, damping: np.ndarray, low: np.ndarray, high: np.ndarray
+    here: Slopes,
+    theta: np.ndarray,
+    damping: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    felt: np.ndarray,
 ) -> np.ndarray:
     """One damped step of Gauss and Newton from each point, stopped at bounds."""
     found = theta.copy()
@@ -208,7 +247,7 @@ def _step(
             continue
         outward = ((theta[i] <= low) & (b > 0)) | ((theta[i] >= high) & (b < 0))
         diagonal = np.diag(A)
-        free = ~outward & (diagonal > 0)
+        free = ~outward & (diagonal > felt)
         if not free.any():
             continue
         A, b, root = A[np.ix_(free, free)], b[free], np.sqrt(diagonal[free])
@@ -226,6 +265,8 @@ def _summary(model: Model, data: Seen, theta: np.ndarray, rho: float) -> Fit:
     total = counts.sum()
     variance = float((squares / spread).sum() / total)
     parts = -0.5 * (counts * np.log(2 * np.pi * variance * spread) + squares / (variance * spread))
+    felt = _felt(model, data)
+    information = _information(slopes, felt)
     return Fit(
         model=model,
         theta=theta,
@@ -235,7 +276,8 @@ def _summary(model: Model, data: Seen, theta: np.ndarray, rho: float) -> Fit:
         parts=parts,
         squares=squares,
         counts=counts,
-        covariance=_covariance(slopes, variance),
+        covariance=_covariance(slopes, variance, information),
+        information=information,
     )
 
 
@@ -260,24 +302,30 @@ def long_run(scores: np.ndarray) -> np.ndarray:
     return total
 
 
-def _covariance(here: Slopes, variance: float) -> np.ndarray:
+def _information(here: Slopes, felt: np.ndarray) -> np.ndarray:
+    """The curvature in units of its diagonal, 0 where that is no more than rounding."""
+    curvature = here.curvature[0]
+    diagonal = np.diag(curvature)
+    scale = np.where(diagonal > felt, 1 / np.sqrt(np.where(diagonal > felt, diagonal, 1)), 0.0)
+    unit: np.ndarray = curvature * np.outer(scale, scale)
+    return unit
+
+
+def _covariance(here: Slopes, variance: float, information: np.ndarray) -> np.ndarray:
     """The larger of what the likelihood's curvature and the scores' spread say, by parameter."""
-    A = here.curvature[0] / variance
-    scale = np.sqrt(np.diag(A))
-    count = len(A)
-    found = np.full((count, count), np.inf)
-    alive = scale > 0
+    found = np.full(information.shape, np.inf)
+    alive = np.diag(information) > 0
     if not alive.any():
         return found
-    unit = A[np.ix_(alive, alive)] / np.outer(scale[alive], scale[alive])
-    values, vectors = np.linalg.eigh(unit)
-    kept = values > 1e-9
+    scale = np.sqrt(np.diag(here.curvature[0])[alive] / variance)
+    values, vectors = np.linalg.eigh(information[np.ix_(alive, alive)])
+    kept = values > SINGULAR
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
-    scores = here.scores[0][..., alive] / scale[alive] / variance
+    scores = here.scores[0][..., alive] / scale / variance
     robust = inverse @ long_run(scores) @ inverse
     most = np.sqrt(np.maximum(np.diag(inverse), np.diag(robust)))
     correlated = robust / np.sqrt(np.outer(np.diag(robust), np.diag(robust)) + 1e-300)
-    within = correlated * np.outer(most, most) / np.outer(scale[alive], scale[alive])
+    within = correlated * np.outer(most / scale, most / scale)
     lost = (np.abs(vectors[:, ~kept]) > 1e-3).any(1)
     within[lost] = within[:, lost] = np.inf
     found[np.ix_(alive, alive)] = within

@@ -120,6 +120,10 @@ def _normalised(recording: Recording, seen: Observed) -> tuple[Recording, float]
 
 def _nothing(recording: Recording, seen: Observed) -> Model:
     """Weights that wander and follow no rule."""
+    if recording.keys.ndim == 4:
+        recording = replace(
+            recording, keys=recording.keys[:, :, 0], values=recording.values[:, :, 0]
+        )
     still = model(RULES["hebb"], recording, observed=seen, scale=1.0)
     silent = still.fixed | {"beta": np.zeros((1, 1, still.fixed["key"].shape[2], 1))}
     return replace(still, unknowns=(), gates={}, fixed=silent)

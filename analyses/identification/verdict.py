@@ -22,20 +22,29 @@ NEUTRAL = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Rival:
-    """A rule's fit, and the name the table has for it."""
+    """A rule's fit, and how rich the rule is on these data.
+
+    Args:
+        name: of the table.
+        fit: its fit.
+        free: the constants, or combinations of them, that the data determine, but for those that
+            stand where a simpler rule has none.
+        span: the same with those.
+    """
 
     name: str
     fit: Fit
     free: int
+    span: int
 
 
 def rival(name: str, fit: Fit) -> Rival:
-    """A fit with its parameters counted: none that stands where a simpler rule has none."""
+    """A fit with its constants counted."""
     model = fit.model
     with np.errstate(invalid="ignore"):
-        at = np.abs(fit.theta - model.each("neutral")) <= NEUTRAL * model.each("typical")
-    known = np.isfinite(np.diag(fit.covariance))
-    return Rival(name=name, fit=fit, free=int((~at & known).sum()))
+        neutral = np.abs(fit.theta - model.each("neutral")) <= NEUTRAL * model.each("typical")
+    free = fit.rank(~neutral)
+    return Rival(name=name, fit=fit, free=free, span=free + int(neutral.sum()))
 
 
 def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) -> Identification:
@@ -47,16 +56,14 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
         refused: rules that are no candidates.
     """
     total = float(nothing.counts.sum())
-    order = sorted(rivals, key=lambda r: _bic(r, total))
+    order = sorted(rivals, key=lambda r: (round(_bic(r, total), 2), r.span))
     best = order[0]
     scores = {r.name: _vuong(r, best, total) for r in order}
     close = [r for r in order if scores[r.name] > -DECISIVE or _worth_little(r, best, total)]
-    chosen = min(close, key=lambda r: (r.fit.model.size, _bic(r, total)))
-    size = chosen.fit.model.size
-    alike = [r for r in order if r.fit.model.size == size and _same(r, chosen)]
-    open_ = [
-        r for r in close if r.fit.model.size == size and abs(_vuong(r, chosen, total)) < DECISIVE
-    ]
+    chosen = min(close, key=lambda r: r.span)
+    size = chosen.span
+    alike = [r for r in order if r.span == size and _same(r, chosen)]
+    open_ = [r for r in close if r.span == size and abs(_vuong(r, chosen, total)) < DECISIVE]
     answer = [r for r in order if r in alike or r in open_]
     candidates = tuple(
         _candidate(r, nothing, total, scores[r.name], [o.name for o in order if _same(o, r)])
@@ -129,14 +136,14 @@ def _vuong_fits(one: Fit, other: Fit, free: int, other_free: int, total: float) 
 
 def _same(one: Rival, other: Rival) -> bool:
     """Whether two rules of as many constants predict the same."""
-    if one.fit.model.size != other.fit.model.size:
+    if one.span != other.span:
         return False
     return bool(np.sqrt(((one.fit.parts - other.fit.parts) ** 2).sum()) < SAME)
 
 
 def _worth_little(r: Rival, best: Rival, total: float) -> bool:
     """Whether a better rule with more constants hardly predicts a noisy memory any better."""
-    if r.fit.rho == 0 or r.fit.model.size >= best.fit.model.size:
+    if r.fit.rho == 0 or r.span >= best.span:
         return False
     return bool(2 * (best.fit.log_likelihood - r.fit.log_likelihood) / total < WORTH)
 
@@ -236,6 +243,18 @@ def _sentence(
     if verdict == "equivalent":
         return f"It is {listed}, which are one rule on such data and explain {share}."
     return (
-        f"These data can't tell {listed} apart: each explains {share}. More steps, keys that"
-        " overlap and come again, and keys and values of different lengths would."
+        f"These data can't tell {listed} apart: each explains {share}. What would:"
+        f" {_telling([RULES[name].terms for name in names])}."
     )
+
+
+def _telling(terms: Sequence[Terms]) -> str:
+    """What recording would tell rules apart, by the terms in which they differ."""
+    ways = {
+        "keys that overlap and come again": {(t.erase, t.transposed, t.decay) for t in terms},
+        "keys of different lengths": {(t.solve, t.feature) for t in terms},
+        "values of different sizes, and steps closer in time": {t.plasticity for t in terms},
+        "queries of different lengths": {(t.normaliser, t.readout) for t in terms},
+    }
+    found = [way for way, kinds in ways.items() if len(kinds) > 1]
+    return "; ".join([*found, "more steps"])
