@@ -143,7 +143,7 @@ def test_data_that_can_not_tell_are_an_answer_too(rng, tmp_path):
     assert "can't tell" in sentence
     assert "hebb" in sentence
     assert "delta" in sentence
-    assert "More steps" in sentence  # what would tell
+    assert "overlap" in sentence  # what keys would have to do to tell
 
 
 def test_a_record_of_a_tree_is_chosen(tree):
@@ -200,6 +200,15 @@ def test_a_replay_reads_what_queries_read(rule, rng):
     assert answer.observed == "readout"
     found = replay(seen, answer[rule], observed="readout")
     np.testing.assert_allclose(found.predicted, found.observed, atol=1e-3 * np.abs(read).max())
+
+
+def test_a_replay_runs_as_many_trials_as_it_is_told(rng):
+    trials = [recording("delta", rng) for _ in range(3)]
+    made = xr.concat(trials, "trial", combine_attrs="drop_conflicts")
+    candidate = identify(made, rules=["delta"])["delta"]
+    every, one = replay(made, candidate), replay(made, candidate, trials=1)
+    assert every.sizes["change"] == 3 * one.sizes["change"]
+    np.testing.assert_array_equal(every.predicted[: one.sizes["change"]], one.predicted)
 
 
 def test_a_refused_rule_is_not_replayed(rng):

@@ -52,21 +52,18 @@ def replay(
     found = _model(recording, candidate, observed)
     weights, readout = _run(found, _theta(found, candidate))
     if observed == "weights":
-        start = recording.initial[:, None]
-        course = weights[:, recording.snapshots]
-        pairs = tuple(
-            np.diff(np.concatenate([start, values], axis=1), axis=1)
-            for values in (recording.weights, course)
-        )
+        start = np.asarray(recording.initial)[:, None]
+        courses = np.asarray(recording.weights), weights[:, recording.snapshots]
+        seen, told = (np.diff(np.concatenate([start, x], 1), axis=1) for x in courses)
         units, what = recording.weight_units, "change of a weight"
     else:
-        pairs = recording.readout, readout
+        seen, told = np.asarray(recording.readout), readout
         units, what = recording.readout_units, "read-out"
-    there = np.isfinite(pairs[0])
+    there = np.isfinite(seen)
     dataset = xr.Dataset(
         {
             name: ("change", values[there], {"units": units or "1", "long_name": f"{name} {what}"})
-            for name, values in zip(("observed", "predicted"), pairs, strict=True)
+            for name, values in {"observed": seen, "predicted": told}.items()
         }
     )
     dataset.attrs = {"rule": candidate.rule, "observed": observed}
@@ -92,6 +89,7 @@ def _from_the_first_seen(recording: Recording, observed: Observed) -> Recording:
     first = int(recording.snapshots[0]) + 1 if observed == "weights" else 0
     if first == 0:
         return replace(recording, initial=np.zeros(_shape(recording)))
+    weights = np.asarray(recording.weights)
     later: dict[str, Any] = {
         name: None if getattr(recording, name) is None else getattr(recording, name)[:, first:]
         for name in ("keys", "values", "queries", "readout")
@@ -99,11 +97,11 @@ def _from_the_first_seen(recording: Recording, observed: Observed) -> Recording:
     return replace(
         recording,
         **later,
-        weights=recording.weights[:, 1:],
+        weights=weights[:, 1:],
         snapshots=recording.snapshots[1:] - first,
         courses={name: course[:, first:] for name, course in recording.courses.items()},
         presented={name: stream[:, first:] for name, stream in recording.presented.items()},
-        initial=np.nan_to_num(recording.weights[:, 0]),
+        initial=np.nan_to_num(weights[:, 0]),
     )
 
 

@@ -105,7 +105,7 @@ def carry_out(one: Case) -> dict[str, Any]:
         }
     else:
         row = study([one.rule], [one.seed], noise=one.noise, steps=one.steps).iloc[0].to_dict()
-    row |= {"named": one.rule in row["answer"].split(), **asdict(one)}
+    row |= {"named": one.rule in str(row["answer"]).split(), **asdict(one)}
     return {name: _plain(value) for name, value in row.items()}
 
 
