@@ -15,7 +15,7 @@ DECISIVE = 1.96  # standard errors of a log-likelihood's difference
 NORMAL = 1.959964  # of a 95 % confidence interval
 SAME = 0.1  # root sum of squared differences in log-likelihood that fitting itself leaves
 EXPLAINS = 0.1  # share of the changes that the worst rule of the table explains, if one does
-WORTH = 0.02  # share of the unpredicted that another parameter must take off a noisy memory
+WORTH = 0.002  # share of the changes that a richer rule of a noisy memory must explain beyond
 BLUR = 0.5  # log-likelihood within which fits are never told apart
 NEUTRAL = 1e-6
 
@@ -59,7 +59,7 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
     order = sorted(rivals, key=lambda r: (round(_bic(r, total), 2), r.span))
     best = order[0]
     scores = {r.name: _vuong(r, best, total) for r in order}
-    close = [r for r in order if scores[r.name] > -DECISIVE or _worth_little(r, best, total)]
+    close = [r for r in order if scores[r.name] > -DECISIVE or _worth_little(r, best, nothing)]
     chosen = min(close, key=lambda r: r.span)
     size = chosen.span
     alike = [r for r in order if r.span == size and _same(r, chosen)]
@@ -141,11 +141,16 @@ def _same(one: Rival, other: Rival) -> bool:
     return bool(np.sqrt(((one.fit.parts - other.fit.parts) ** 2).sum()) < SAME)
 
 
-def _worth_little(r: Rival, best: Rival, total: float) -> bool:
-    """Whether a better rule with more constants hardly predicts a noisy memory any better."""
+def _worth_little(r: Rival, best: Rival, nothing: Fit) -> bool:
+    """Whether a better rule with more constants hardly predicts a noisy memory any better.
+
+    Synapses depart from every rule by a little (on spiking ones, what is read back is off by a few
+    percent), which a richer rule picks up, significantly so where the record is long.
+    """
     if r.fit.rho == 0 or r.span >= best.span:
         return False
-    return bool(2 * (best.fit.log_likelihood - r.fit.log_likelihood) / total < WORTH)
+    gained = (r.fit.squares.sum() - best.fit.squares.sum()) / nothing.squares.sum()
+    return bool(gained < WORTH)
 
 
 def _candidate(r: Rival, nothing: Fit, total: float, z: float, alike: Sequence[str]) -> Candidate:
