@@ -377,3 +377,20 @@ def test_mistakes_are_told(given, told, rng):
     record = shown("hebb", keys, values, noise=0.05, rng=rng)
     with pytest.raises(FwbioError, match=told):
         identify(record, **given)
+
+
+def test_a_rule_that_is_not_in_the_table_is_a_candidate_too(rng):
+    keys, values = rng.standard_normal((2, 40, 4)) / 2
+    record = shown("delta", keys, values, noise=0.05, rng=rng, beta=0.6)
+    own = replace(RULES["delta"], name="mine")
+    answer = identify(record, rules=["hebb", own])
+    assert answer.rules == ("mine",)
+
+
+def test_more_trials_than_it_takes_are_left_out_and_that_is_said(rng, monkeypatch):
+    monkeypatch.setattr("fwbio.analyses.identification.identifying.LARGEST", 300)
+    keys, values = rng.standard_normal((2, 5, 30, 3)) / 2
+    record = shown("hebb", keys, values, noise=0.05, rng=rng)
+    answer = identify(record, rules=["hebb", "delta"])
+    assert answer.rules == ("hebb",)
+    assert "Of 5 trials the first 3 were fitted" in answer.sentence

@@ -18,6 +18,7 @@ from fwbio.analyses.identification.unknowns import Model, Refused
 STARTS = 4  # that are followed
 DAMPINGS = (0.0, 0.1, 10.0)  # times the point's own
 EASING = np.array([0.1, 0.3, 10.0])  # of the next damping, by the one that did best
+REACHES, TEETH, SMALLEST = (0.5, 0.2, 0.05), 40, 0.02  # of combs, relative; least values
 SINGULAR = 1e-9  # share of the information on parameters one by one
 ROUNDING = 1e-8  # of derivatives by differences, in units of what was observed
 RHO_LEAST, RHO_MOST, RHO_START = 1e-7, 1e5, 1e-2
@@ -98,7 +99,8 @@ def fit(model: Model, *, start: "Fit | None" = None) -> Fit:
     """
     data = seen(model)
     if start is not None:
-        theta, rho = _climb(model, data, start.theta[None], np.array([start.rho]), FINE)
+        theta, rho = _combed(model, data, start.theta[None], np.array([start.rho]))
+        theta, rho = _climb(model, data, theta, rho, FINE)
         return _simplest(model, data, theta, rho)
     if not model.channelled:
         points, rho = _scout(model, data)
@@ -109,6 +111,23 @@ def fit(model: Model, *, start: "Fit | None" = None) -> Fit:
         points = model.untied(theta[0])[1][None]
     theta, rho = _climb(model, data, points, rho, ROUGH)
     return _summary(model, data, theta[0], float(rho[0]))
+
+
+def _combed(
+    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A point (1, parameter) moved along what has no derivatives, by ever finer combs of values."""
+    rough = np.flatnonzero(model.each("smooth") == 0)
+    for reach in REACHES if len(rough) else ():
+        for i in rough:
+            about = max(theta[0, i], SMALLEST * model.each("typical")[i])
+            comb = np.repeat(theta, TEETH + 1, axis=0)
+            comb[1:, i] += about * np.linspace(-reach, reach, TEETH)
+            comb = np.clip(comb, model.each("low"), model.each("high"))
+            values = objective(filtered(model, data, comb, np.repeat(rho, TEETH + 1)))
+            theta = comb[[values.argmin()]]
+        theta, rho = _climb(model, data, theta, rho, SCOUTING)
+    return theta, rho
 
 
 def _simplest(model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray) -> Fit:

@@ -17,6 +17,7 @@ from fwbio.errors import FwbioError
 from fwbio.rule import Rule
 from fwbio.rules import RULES, resolve
 
+LARGEST = 1_500_000  # weights times constants, beyond which trials are left out
 NEAR = 500.0  # log-likelihood from the best within which fits are refined
 
 
@@ -36,7 +37,8 @@ def identify(
     Args:
         record: `key` (.., step, pre) and `value` (.., step, post) with `weights` (.., snapshot,
             pre, post), or with `query` (.., step, pre) and `readout` (.., step, post); leading dims
-            are trials that share the rule's constants. See `from_record`.
+            are trials that share the rule's constants, of which the first ones are fitted where
+            there are more than it takes (the sentence says so). See `from_record`.
         rules: the candidates, the whole table unless given.
         observed: what to explain: "weights", "readout" (what the queries read); "auto" takes the
             weights where two snapshots or more of them are there.
@@ -52,11 +54,13 @@ def identify(
     seen = _observed(recording, observed)
     unit = _unit(recording, seen, scale)
     chosen = RULES.values() if rules is None else [resolve(rule) for rule in rules]
+    table = {rule.name: rule for rule in chosen}
+    whole, recording = recording.trials, _of_first_trials(recording)
     recording, size = _normalised(recording, seen)
     rough: dict[str, Fit] = {}
     refused = []
     done: dict[object, Fit] = {}
-    for rule in tqdm(list(chosen), desc="rules", disable=not progress):
+    for rule in tqdm(table.values(), desc="rules", disable=not progress):
         try:
             found = model(
                 rule, recording, observed=seen, scale=None if unit is None else unit / size
@@ -66,7 +70,7 @@ def identify(
             rough[rule.name] = done[signature] = done.get(signature) or fit(found)
         except Refused as reason:
             refused.append(Candidate(rule=rule.name, refused=str(reason)))
-    fitted = [rival(name, found) for name, found in _refined(rough).items()]
+    fitted = [rival(table[name], found) for name, found in _refined(rough).items()]
     if not fitted:
         raise FwbioError(
             f"no rule is a candidate: {refused[0].rule}, {refused[0].refused}"
@@ -75,7 +79,31 @@ def identify(
             where="rules",
             mend="name others, or leave them out for the whole table",
         )
-    return decide(fitted, fit(_nothing(recording, seen)), refused)
+    answer = decide(fitted, fit(_nothing(recording, seen)), refused)
+    if recording.trials == whole:
+        return answer
+    told = f" (Of {whole} trials the first {recording.trials} were fitted.)"
+    return replace(answer, sentence=answer.sentence + told)
+
+
+def _of_first_trials(recording: Recording) -> Recording:
+    """As many trials as the richest rule's derivatives leave memory for, one at least."""
+    constants = 2 * recording.pre + recording.post + 2
+    count = max(LARGEST // (constants * recording.pre * recording.post), 1)
+    if recording.trials <= count:
+        return recording
+    first = slice(count)
+    return replace(
+        recording,
+        keys=recording.keys[first],
+        values=recording.values[first],
+        queries=None if recording.queries is None else recording.queries[first],
+        weights=None if recording.weights is None else recording.weights[first],
+        readout=None if recording.readout is None else recording.readout[first],
+        courses={name: x[first] for name, x in recording.courses.items()},
+        presented={name: x[first] for name, x in recording.presented.items()},
+        initial=None if recording.initial is None else recording.initial[first],
+    )
 
 
 def _refined(rough: Mapping[str, Fit]) -> dict[str, Fit]:

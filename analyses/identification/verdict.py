@@ -8,8 +8,7 @@ import numpy as np
 from fwbio.analyses.identification.answer import Candidate, Identification, Parameter, Verdict
 from fwbio.analyses.identification.fitting import Fit, long_run
 from fwbio.analyses.identification.unknowns import Model, Unknown
-from fwbio.rule import Terms
-from fwbio.rules import RULES
+from fwbio.rule import Rule, Terms
 
 DECISIVE = 1.96  # standard errors of a log-likelihood's difference
 NORMAL = 1.959964  # of a 95 % confidence interval
@@ -25,26 +24,31 @@ class Rival:
     """A rule's fit, and how rich the rule is on these data.
 
     Args:
-        name: of the table.
+        rule: as the table has it.
         fit: its fit.
         free: the constants, or combinations of them, that the data determine, but for those that
             stand where a simpler rule has none.
         span: the same with those.
     """
 
-    name: str
+    rule: Rule
     fit: Fit
     free: int
     span: int
 
+    @property
+    def name(self) -> str:
+        """The rule's name."""
+        return self.rule.name
 
-def rival(name: str, fit: Fit) -> Rival:
+
+def rival(rule: Rule, fit: Fit) -> Rival:
     """A fit with its constants counted."""
     model = fit.model
     with np.errstate(invalid="ignore"):
         neutral = np.abs(fit.theta - model.each("neutral")) <= NEUTRAL * model.each("typical")
     free = fit.rank(~neutral)
-    return Rival(name=name, fit=fit, free=free, span=free + int(neutral.sum()))
+    return Rival(rule=rule, fit=fit, free=free, span=free + int(neutral.sum()))
 
 
 def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) -> Identification:
@@ -84,14 +88,14 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
         candidates=(*candidates, *refused),
         rules=names,
         verdict=verdict,
-        sentence=_sentence(verdict, names, by_name, chosen, best),
+        sentence=_sentence(verdict, names, by_name, chosen, answer),
     )
 
 
 def _verdict(chosen: Rival, answer: Sequence[Rival]) -> Verdict:
     if len(answer) == 1:
         return "identified"
-    kinds = {_kind(RULES[r.name].terms, chosen.fit.model) for r in answer}
+    kinds = {_kind(r.rule.terms, chosen.fit.model) for r in answer}
     return (
         "equivalent" if len(kinds) == 1 and all(_same(r, chosen) for r in answer) else "can't tell"
     )
@@ -145,9 +149,10 @@ def _worth_little(r: Rival, best: Rival, nothing: Fit) -> bool:
     """Whether a better rule with more constants hardly predicts a noisy memory any better.
 
     Synapses depart from every rule by a little (on spiking ones, what is read back is off by a few
-    percent), which a richer rule picks up, significantly so where the record is long.
+    percent), which a richer rule picks up, significantly so where the record is long. A memory is
+    noisy if even the better rule leaves noise of its own.
     """
-    if r.fit.rho == 0 or r.span >= best.span:
+    if best.fit.rho == 0 or r.span >= best.span:
         return False
     gained = (r.fit.squares.sum() - best.fit.squares.sum()) / nothing.squares.sum()
     return bool(gained < WORTH)
@@ -220,7 +225,7 @@ def _sentence(
     names: Sequence[str],
     candidates: dict[str, Candidate],
     chosen: Rival,
-    best: Rival,
+    answer: Sequence[Rival],
 ) -> str:
     first = candidates[chosen.name]
     share = f"{100 * max(first.explained, 0):.0f} % of the changes"
@@ -249,7 +254,7 @@ def _sentence(
         return f"It is {listed}, which are one rule on such data and explain {share}."
     return (
         f"These data can't tell {listed} apart: each explains {share}. What would:"
-        f" {_telling([RULES[name].terms for name in names])}."
+        f" {_telling([r.rule.terms for r in answer])}."
     )
 
 
