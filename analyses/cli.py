@@ -15,11 +15,15 @@ from fwbio import RULES, FwbioError, __version__
 from fwbio.analyses.benchmarks.command import bench_command
 from fwbio.analyses.checkpoint_command import checkpoint_option, compare_checkpoint, print_again
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
+from fwbio.analyses.departures_command import departures_command
+from fwbio.analyses.identification.command import identify_command
+from fwbio.analyses.identification.study_command import identification_command
 from fwbio.analyses.options import out as out_option
 from fwbio.analyses.options import several, values
 from fwbio.analyses.outputs import check_folder, check_writable, write
 from fwbio.analyses.reproductions.command import reproduce_command
 from fwbio.analyses.substrates import SUBSTRATES, unsupported
+from fwbio.analyses.sweep_command import sweep_command
 from fwbio.analyses.tables import (
     listed_tasks,
     print_protocols,
@@ -205,7 +209,7 @@ def compare_command(
 
     OUT gets comparison.nc, summary.csv, figures/ and report.html, and keeps the trained
     programmers in programmers/ for the next time. Of a network on sequences, it gets
-    comparison.nc, summary.csv and network.png.
+    comparison.nc, summary.csv, network.png and report.html.
 
     \b
     Examples:
@@ -247,6 +251,10 @@ def report(comparison: Path, out: Path) -> None:
 main.add_command(train_command)
 main.add_command(reproduce_command)
 main.add_command(bench_command)
+main.add_command(identify_command)
+bench_command.add_command(identification_command)
+sweep_command.add_command(departures_command)
+main.add_command(sweep_command)
 
 
 @main.command("protocol")

@@ -11,8 +11,8 @@ from PIL import Image
 
 from fwbio.analyses import plots
 from fwbio.analyses.compare import require_comparison, summary
-from fwbio.analyses.night import PAPER, night
 from fwbio.analyses.recall import recall_by_lag
+from fwbio.analyses.report.night import PAPER, night
 from fwbio.analyses.words import listed, plural
 
 DPI = 130

@@ -11,11 +11,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from fwbio import record
-from fwbio.analyses import network_plots, network_report
+from fwbio.analyses import network_plots
 from fwbio.analyses.compare_network import OWN, WHOLE, network_summary
 from fwbio.analyses.figures import Drawing
 from fwbio.analyses.outputs import REPORT, TABLE, TREE, check_writable
 from fwbio.analyses.palette import COLOURS
+from fwbio.analyses.report import network as network_report
 from fwbio.analyses.tables import print_ledger, terminal
 from fwbio.analyses.words import number
 from fwbio.files import written_aside

@@ -83,7 +83,7 @@ def differences(found: Mapping[str, Estimate], metric: str, ax: Axes) -> Axes:
     """What each substrate changes in a network's answers on the same sequences, with errors.
 
     Args:
-        found: as `fwbio.analyses.network_report.differences` makes them.
+        found: as `fwbio.analyses.report.network.differences` makes them.
         metric: "accuracy" or "loss".
         ax: where to draw.
     """

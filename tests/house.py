@@ -18,6 +18,7 @@ WINGS = {
     "models/networks": "fwbio.models.networks",
     "analyses/benchmarks": "fwbio.analyses.benchmarks",
     "analyses/identification": "fwbio.analyses.identification",
+    "analyses/report": "fwbio.analyses.report",
     "analyses/reproductions": "fwbio.analyses.reproductions",
 }
 

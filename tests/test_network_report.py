@@ -14,8 +14,8 @@ from tolerances import assert_close
 from fwbio.analyses import network_plots
 from fwbio.analyses.compare_network import COLUMNS, compare_network
 from fwbio.analyses.network_outputs import write_network
-from fwbio.analyses.network_report import chance_level, differences, metric_of, what_was_run
 from fwbio.analyses.recall import Estimate
+from fwbio.analyses.report.network import chance_level, differences, metric_of, what_was_run
 from fwbio.models.networks.memory import FastWeightMemoryConfig
 from fwbio.models.networks.models import build
 from fwbio.models.networks.sequence_model import SequenceModelConfig

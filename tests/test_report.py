@@ -169,7 +169,7 @@ def test_a_failure_midway_leaves_the_earlier_result(folder, tree, monkeypatch):
     def fail(*_):
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr("fwbio.analyses.report.render", fail)
+    monkeypatch.setattr("fwbio.analyses.report.comparison.render", fail)
     with pytest.raises(RuntimeError):
         outputs.write(tree, folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

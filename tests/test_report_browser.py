@@ -8,7 +8,7 @@ from synthetic import refuse_oja, synaptic_record
 from fwbio import analyses, models
 from fwbio.analyses import outputs, recall
 from fwbio.analyses.recall import recall_hits
-from fwbio.analyses.report_explorer import COSINE_STEP
+from fwbio.analyses.report.explorer import COSINE_STEP
 from fwbio.analyses.substrates import SUBSTRATES
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}

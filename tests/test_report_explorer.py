@@ -9,12 +9,13 @@ import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fwbio.analyses import compare, report_explorer
+from fwbio.analyses import compare
 from fwbio.analyses.figures import Drawing, Records
-from fwbio.analyses.night import by_night, night
-from fwbio.analyses.page import embedded
 from fwbio.analyses.recall import nearest_stored, recall_hits
-from fwbio.analyses.report_explorer import COSINE_STEP, explorer
+from fwbio.analyses.report import explorer as report_explorer
+from fwbio.analyses.report.explorer import COSINE_STEP, explorer
+from fwbio.analyses.report.night import by_night, night
+from fwbio.analyses.report.page import embedded
 
 
 def numbers(array):

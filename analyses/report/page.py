@@ -13,8 +13,8 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from fwbio.analyses.figures import Drawing
-from fwbio.analyses.night import by_night
 from fwbio.analyses.plots import COLOURS
+from fwbio.analyses.report.night import by_night
 
 
 def render_page(template: str, *, scripts: Iterable[str] = (), **context: Any) -> str:
@@ -28,7 +28,7 @@ def render_page(template: str, *, scripts: Iterable[str] = (), **context: Any) -
     The page allows itself its own style and scripts, by their hashes, and images within it.
     """
     environment = Environment(
-        loader=PackageLoader("fwbio.analyses", "."),
+        loader=PackageLoader("fwbio.analyses.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -80,7 +80,7 @@ def _address(png: bytes) -> str:
 
 def _within(name: str) -> str:
     """The text of a file of this folder; a browser sees line ends as it will be written."""
-    return files("fwbio.analyses").joinpath(name).read_text(encoding="utf-8")
+    return files("fwbio.analyses.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -9,8 +9,8 @@ import xarray as xr
 
 from fwbio.analyses.compare_network import METRICS, OWN, WHOLE, network_summary
 from fwbio.analyses.figures import Drawing
-from fwbio.analyses.page import pictured, render_page
 from fwbio.analyses.recall import Estimate
+from fwbio.analyses.report.page import pictured, render_page
 from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC
 from fwbio.analyses.words import listed, number, plural
 from fwbio.rules import RULES
@@ -105,7 +105,7 @@ def render_network(
     here = frame[frame.layer == WHOLE].groupby("substrate", sort=False)
     values = {name: rows.set_index("metric")["value"] for name, rows in here}
     return render_page(
-        "network_report.html.j2",
+        "network.html.j2",
         contents=CONTENTS,
         config=config,
         task=TASKS[config["task"]].summary,

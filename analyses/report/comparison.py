@@ -10,8 +10,8 @@ import xarray as xr
 
 from fwbio.analyses.compare import METRICS, PROGRAMMERS, require_comparison, summary
 from fwbio.analyses.figures import Drawing, Records
-from fwbio.analyses.page import embedded, pictured, render_page
-from fwbio.analyses.report_explorer import explorer
+from fwbio.analyses.report.explorer import explorer
+from fwbio.analyses.report.page import embedded, pictured, render_page
 from fwbio.analyses.substrates import SUBSTRATES
 from fwbio.analyses.words import listed, number
 from fwbio.rules import RULES
@@ -73,7 +73,7 @@ def render(
     config = tree.attrs["config"]
     episodes = explorer(table)
     return render_page(
-        "report.html.j2",
+        "comparison.html.j2",
         scripts=["explorer.js"],
         contents=CONTENTS,
         config=config,
