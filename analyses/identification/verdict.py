@@ -260,7 +260,7 @@ def _sentence(
 
 def _telling(terms: Sequence[Terms]) -> str:
     """What recording would tell rules apart, by the terms in which they differ."""
-    ways = {
+    ways: dict[str, set] = {
         "keys that overlap and come again": {(t.erase, t.transposed, t.decay) for t in terms},
         "keys of different lengths": {(t.solve, t.feature) for t in terms},
         "values of different sizes, and steps closer in time": {t.plasticity for t in terms},
