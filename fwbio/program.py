@@ -107,6 +107,12 @@ def make(
             infinite numbers, a decay above one, or a ridge, interval or threshold out of its range.
     """
     rule = resolve(rule)
+    if RULES.get(rule.name) != rule:
+        raise FwbioError(
+            f"a program names its rule, and the table has no such {rule.name!r}",
+            where="rule",
+            mend="run a rule of your own by fwbio.kernels.scan",
+        )
     given = {
         "log_decay": log_decay,
         "beta": beta,

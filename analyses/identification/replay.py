@@ -48,13 +48,15 @@ def replay(
             mend="give a rule that was fitted",
         )
     recording = record if isinstance(record, Recording) else from_record(record)
-    recording = _from_the_first_seen(_first(recording, trials), observed)
+    recording = _first(recording, trials)
     found = _model(recording, candidate, observed)
     weights, readout = _run(found, _theta(found, candidate))
     if observed == "weights":
-        start = np.asarray(recording.initial)[:, None]
         courses = np.asarray(recording.weights), weights[:, recording.snapshots]
-        seen, told = (np.diff(np.concatenate([start, x], 1), axis=1) for x in courses)
+        if recording.initial is not None:
+            start = recording.initial[:, None]
+            courses = tuple(np.concatenate([start, x], 1) for x in courses)
+        seen, told = (np.diff(x, axis=1) for x in courses)
         units, what = recording.weight_units, "change of a weight"
     else:
         seen, told = np.asarray(recording.readout), readout
@@ -80,33 +82,6 @@ def _first(recording: Recording, trials: int | None) -> Recording:
     for name in ("courses", "presented"):
         some[name] = {stream: x[:trials] for stream, x in getattr(recording, name).items()}
     return replace(recording, **some)
-
-
-def _from_the_first_seen(recording: Recording, observed: Observed) -> Recording:
-    """The recording from its first observed weights on, where a memory starts with these."""
-    if recording.initial is not None:
-        return recording
-    first = int(recording.snapshots[0]) + 1 if observed == "weights" else 0
-    if first == 0:
-        return replace(recording, initial=np.zeros(_shape(recording)))
-    weights = np.asarray(recording.weights)
-    later: dict[str, Any] = {
-        name: None if getattr(recording, name) is None else getattr(recording, name)[:, first:]
-        for name in ("keys", "values", "queries", "readout")
-    }
-    return replace(
-        recording,
-        **later,
-        weights=weights[:, 1:],
-        snapshots=recording.snapshots[1:] - first,
-        courses={name: course[:, first:] for name, course in recording.courses.items()},
-        presented={name: stream[:, first:] for name, stream in recording.presented.items()},
-        initial=np.nan_to_num(weights[:, 0]),
-    )
-
-
-def _shape(recording: Recording) -> tuple[int, int, int]:
-    return recording.trials, recording.pre, recording.post
 
 
 def _model(recording: Recording, candidate: Candidate, observed: Observed) -> Model:
@@ -136,9 +111,10 @@ def _run(found: Model, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     }
     scale = float(np.ravel(found.scales(theta))[0])
     state = np.zeros(shape) if given.initial is None else given.initial / scale
+    adopted = _adopted(found, scale)
     if not terms.linear:
         write = stepper(found.rule, streams, xp=np, axis=1)
-        course = _course(write, state, given.steps, 1)
+        course = _course(write, state, given.steps, 1, adopted)
         return scale * course, scale * _read(course, streams["query"])
     writes = streams["key"].shape[1] // given.steps
     form = normal_form(found.rule, streams, xp=np, time_axis=1, writes_per_step=writes)
@@ -146,7 +122,7 @@ def _run(found: Model, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         state = np.swapaxes(state, -1, -2)
     beside = form.value.shape[-1] - state.shape[-1]
     state = np.concatenate([state, np.zeros((*state.shape[:-1], beside))], -1)
-    course = _course(advance(form, xp=np), state, given.steps, writes)
+    course = _course(advance(form, xp=np), state, given.steps, writes, adopted)
     query = form.query
     if form.ridge is not None:
         gram = course[..., -given.pre :] + form.ridge[..., None] * np.eye(given.pre)
@@ -157,14 +133,31 @@ def _run(found: Model, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scale * course[..., : given.post], scale * read[..., : given.post]
 
 
+def _adopted(found: Model, scale: float) -> tuple[int, np.ndarray] | None:
+    """The step and the weights from which a memory goes on whose start was not observed."""
+    given = found.recording
+    if given.initial is not None or found.observed != "weights":
+        return None
+    first = np.nan_to_num(np.asarray(given.weights)[:, 0]) / scale
+    if found.rule.terms.transposed:
+        first = np.swapaxes(first, -1, -2)
+    return int(given.snapshots[0]), first
+
+
 def _course(
-    write: Callable[[int, np.ndarray], np.ndarray], state: np.ndarray, steps: int, writes: int
+    write: Callable[[int, np.ndarray], np.ndarray],
+    state: np.ndarray,
+    steps: int,
+    writes: int,
+    adopted: tuple[int, np.ndarray] | None,
 ) -> np.ndarray:
     """The states after every step, (trial, step, row, column)."""
     course = np.empty((state.shape[0], steps, *state.shape[1:]))
     for step in range(steps):
         for t in range(step * writes, (step + 1) * writes):
             state = write(t, state)
+        if adopted is not None and step == adopted[0]:
+            state = np.concatenate([adopted[1], state[..., adopted[1].shape[-1] :]], -1)
         course[:, step] = state
     return course
 

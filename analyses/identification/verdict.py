@@ -88,7 +88,7 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
         candidates=(*candidates, *refused),
         rules=names,
         verdict=verdict,
-        sentence=_sentence(verdict, names, by_name, chosen, answer),
+        sentence=_sentence(verdict, by_name, chosen, answer, order),
     )
 
 
@@ -222,39 +222,40 @@ def _parameter(
 
 def _sentence(
     verdict: Verdict,
-    names: Sequence[str],
     candidates: dict[str, Candidate],
     chosen: Rival,
     answer: Sequence[Rival],
+    order: Sequence[Rival],
 ) -> str:
-    first = candidates[chosen.name]
-    share = f"{100 * max(first.explained, 0):.0f} % of the changes"
+    seen = "changes" if chosen.fit.model.observed == "weights" else "read-outs"
+
+    def share(r: Rival) -> str:
+        return f"{100 * max(candidates[r.name].explained, 0):.0f} %"
+
     if verdict == "none":
         return (
-            f"None of the rules: the nearest, {chosen.name}, explains {share}, hardly more than"
-            " weights that change by chance."
+            f"None of the rules: the nearest, {chosen.name}, explains {share(chosen)} of the"
+            f" {seen}, hardly more than weights that change by chance."
         )
     if verdict == "identified":
-        runner = next(
-            (
-                c
-                for c in candidates.values()
-                if c.rule != chosen.name and c.free <= first.free and c.z < 0
-            ),
-            None,
-        )
+        others = [r for r in order if r is not chosen and r.span <= chosen.span]
         beaten = (
-            f"; the next as simple, {runner.rule}, explains {100 * max(runner.explained, 0):.0f} %"
-            if runner
+            f"; of the others with as few constants the nearest, {others[0].name}, explains"
+            f" {share(others[0])}"
+            if others
             else ""
         )
-        return f"It is {chosen.name}, which explains {share}{beaten}."
+        return f"It is {chosen.name}, which explains {share(chosen)} of the {seen}{beaten}."
+    names = [r.name for r in answer]
     listed = ", ".join(names[:-1]) + f" or {names[-1]}"
     if verdict == "equivalent":
-        return f"It is {listed}, which are one rule on such data and explain {share}."
+        return (
+            f"It is {listed}, which are one rule on such data and explain {share(chosen)} of the"
+            f" {seen}."
+        )
     return (
-        f"These data can't tell {listed} apart: each explains {share}. What would:"
-        f" {_telling([r.rule.terms for r in answer])}."
+        f"These data can't tell {listed} apart: each explains {share(chosen)} of the {seen}. What"
+        f" would: {_telling([r.rule.terms for r in answer])}."
     )
 
 
