@@ -470,19 +470,19 @@ def lines(swept, *, rough=False):
 
 @pytest.mark.mpl_image_compare(**MPL)
 def test_image_capacity_plots_by_rule():
-    return of_rules("recall_accuracy")
+    return drawn(capacity_plots.by_rule, "recall_accuracy")
 
 
 @pytest.mark.mpl_image_compare(**MPL)
 def test_image_capacity_plots_by_rule__noise():
-    return of_rules("noise_power")
+    return drawn(capacity_plots.by_rule, "noise_power")
 
 
-def of_rules(measure):
+def drawn(figure_function, measure):
     figure, ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
     swept = small()
     shown = {"theory": lines(swept), "rough": lines(swept, rough=True)}
-    capacity_plots.by_rule(swept, ax, programmer="direct", measure=measure, **shown).legend()
+    figure_function(swept, ax, programmer="direct", measure=measure, **shown).legend()
     return figure
 
 
