@@ -17,7 +17,6 @@ import xarray as xr
 from tqdm import tqdm
 
 from fwbio.analyses import recall
-from fwbio.analyses.blockwise import blockwise
 from fwbio.analyses.capacity_config import AXES, Sweep
 from fwbio.analyses.recall import Estimate, estimate
 from fwbio.analyses.substrates import SYNAPTIC, execute, unsupported
@@ -80,7 +79,7 @@ def signal(record: xr.Dataset) -> Estimate:
     Raises:
         FwbioError: the record lacks one of these, or no read-out is scored.
     """
-    return _measured(recall.projection, record)
+    return _mean(recall.projection, record)
 
 
 def noise_power(record: xr.Dataset) -> Estimate:
@@ -96,7 +95,7 @@ def noise_power(record: xr.Dataset) -> Estimate:
         raise FwbioError(
             "one channel has nothing across the target", where="record", mend="give two or more"
         )
-    return _measured(noise_share, record)
+    return _mean(noise_share, record)
 
 
 def residual(record: xr.Dataset) -> Estimate:
@@ -108,7 +107,7 @@ def residual(record: xr.Dataset) -> Estimate:
     Raises:
         FwbioError: the record lacks one of these, or no read-out is scored.
     """
-    return _measured(residual_share, record)
+    return _mean(residual_share, record)
 
 
 def bit_error(record: xr.Dataset) -> Estimate:
@@ -120,7 +119,7 @@ def bit_error(record: xr.Dataset) -> Estimate:
     Raises:
         FwbioError: the record lacks one of these, or no read-out is scored.
     """
-    return _measured(wrong_signs, record)
+    return _mean(wrong_signs, record)
 
 
 MEASURES: Mapping[str, tuple[Callable[[xr.Dataset], Estimate], str]] = MappingProxyType(
@@ -306,22 +305,8 @@ def crossings(measured: xr.Dataset, level: float = 0.5, of: str = "recall_accura
     )
 
 
-def _measured(
-    measure: Callable[[np.ndarray, np.ndarray], np.ndarray], record: xr.Dataset
-) -> Estimate:
-    for name in ("target", "scored"):
-        if name not in record:
-            raise FwbioError(
-                f"there is no {name!r}",
-                where="record",
-                mend=f"give {name} to fwbio.program.make, or use a task's episode",
-            )
-    if not bool(record.scored.any()):
-        raise FwbioError(
-            "no read-out is scored", where="record", mend="mark the steps that count in `scored`"
-        )
-    found = blockwise(measure, record.readout, record.target, core=[["post"], ["post"]])
-    return estimate(found, record.scored)
+def _mean(measure: Callable[[np.ndarray, np.ndarray], np.ndarray], record: xr.Dataset) -> Estimate:
+    return estimate(recall.measured(measure, record), recall.require_scored(record))
 
 
 def _coder(

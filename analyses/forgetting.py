@@ -6,13 +6,14 @@ so that a law fitted to it (`fwbio.analyses.forgetting_fits`) knows that the poi
 together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from fwbio.analyses.recall import cosine, projection, recall_hits
+from fwbio.analyses.blockwise import blockwise
+from fwbio.analyses.recall import per_step, ratio, require, sums_by_trial
 from fwbio.errors import FwbioError, unknown_name
 
 Against = Literal["lag", "steps", "time"]
@@ -27,6 +28,8 @@ QUANTITIES: Mapping[str, str] = {
     "signal": "projection of the read-out on its target",
 }
 _NEVER = -1  # of steps that ask for nothing
+_NANOSECONDS = 9  # digits of a second
+_MOST_TIMES = 12
 
 
 def source_steps(record: xr.Dataset) -> xr.DataArray:
@@ -41,18 +44,13 @@ def source_steps(record: xr.Dataset) -> xr.DataArray:
     Raises:
         FwbioError: the record has no `lag`.
     """
-    _require(record, "lag")
+    require(record, "lag")
     channels = [d for d in record.key.dims if d in ("substep", "pre")]
     shown = (record.key != 0).any(channels)
-    return xr.apply_ufunc(
-        _source,
-        shown,
-        record.lag,
-        input_core_dims=[["step"], ["step"]],
-        output_core_dims=[["step"]],
-        dask="parallelized",
-        output_dtypes=[np.int64],
+    found: xr.DataArray = blockwise(
+        _source, shown, record.lag, core=[["step"], ["step"]], out=["step"], dtype=np.int64
     )
+    return found
 
 
 def elapsed(
@@ -81,15 +79,8 @@ def elapsed(
     elif against == "steps":
         passed = (-source + _position(record)).astype(float)
     else:
-        passed = xr.apply_ufunc(
-            _between,
-            _clock(record, step_s),
-            source,
-            input_core_dims=[["step"], ["step"]],
-            output_core_dims=[["step"]],
-            dask="parallelized",
-            output_dtypes=[np.float64],
-        )
+        clock = _clock(record, step_s)
+        passed = blockwise(_between, clock, source, core=[["step"], ["step"]], out=["step"])
     units, words = AXES[against]
     return passed.where(asked).assign_attrs(units=units, long_name=words).rename("elapsed")
 
@@ -125,15 +116,15 @@ def forgetting_curve(
     Raises:
         FwbioError: the record lacks one of these, no read-out is scored, or bins are not sound.
     """
-    _require(record, "target", "scored", "stored")
+    require(record, "target", "scored", "stored")
     passed = elapsed(record, against, step_s=step_s).where(record.scored).load()
     if not np.isfinite(passed.values).any():
         raise FwbioError(
             "no read-out is scored", where="record", mend="mark the steps that count in `scored`"
         )
     pool = _pools(passed, against, edges, bins)
-    quantities = _quantities(record) | dict(beside or {})
-    sums, counts = _sums({"passed": passed, **quantities}, pool)
+    quantities = per_step(record).assign(dict(beside or {})).compute()
+    sums, counts = sums_by_trial(quantities.assign(passed=passed), pool)
     curve = xr.Dataset(
         {name: v for n in quantities for name, v in _points(n, sums[n], counts, against).items()}
         | {"count": (against, counts.sum(0))},
@@ -160,7 +151,8 @@ def _source(shown: np.ndarray, lag: np.ndarray) -> np.ndarray:
 
 def _between(clock: np.ndarray, source: np.ndarray) -> np.ndarray:
     clock = np.broadcast_to(clock, source.shape)
-    return clock - np.take_along_axis(clock, np.maximum(source, 0), axis=-1)
+    passed = clock - np.take_along_axis(clock, np.maximum(source, 0), axis=-1)
+    return passed.round(_NANOSECONDS)  # equal times are to be one, whatever sums of steps round to
 
 
 def _position(record: xr.Dataset) -> xr.DataArray:
@@ -191,27 +183,6 @@ def _step_length(record: xr.Dataset, against: str, step_s: float | None) -> floa
     clock = _clock(record, step_s)
     steps = record.sizes["step"] - 1
     return float((clock.isel(step=-1) - clock.isel(step=0)).mean()) / max(steps, 1)
-
-
-def _quantities(record: xr.Dataset) -> dict[str, xr.DataArray]:
-    def measured(measure: Callable[..., np.ndarray]) -> xr.DataArray:
-        return xr.apply_ufunc(
-            measure,
-            record.readout,
-            record.target,
-            input_core_dims=[["post"], ["post"]],
-            dask="parallelized",
-            output_dtypes=[np.float64],
-        )
-
-    return {
-        "accuracy": recall_hits(record).astype(float),
-        "cosine": measured(cosine),
-        "signal": measured(projection),
-    }
-
-
-_MOST_TIMES = 12
 
 
 def _pools(
@@ -252,43 +223,18 @@ def _pools(
     return passed.copy(data=np.where(inside, index, _NEVER))
 
 
-def _sums(
-    quantities: Mapping[str, xr.DataArray], pool: xr.DataArray
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The sum of each quantity in each pool by trial, and how many, (trial, pool)."""
-    chosen = pool == xr.DataArray(np.arange(int(pool.max()) + 1), dims="pool")
-    names, alike = list(quantities), xr.broadcast(*quantities.values())
-    ones = xr.ones_like(alike[0], dtype=float)
-
-    def by_trial(x: xr.DataArray) -> xr.DataArray:
-        x = x.where(chosen, 0.0)
-        x = x.sum([d for d in x.dims if d not in ("trial", "pool")])
-        return x if "trial" in x.dims else x.expand_dims("trial")
-
-    summed = xr.Dataset(
-        {name: by_trial(x) for name, x in zip(names, alike, strict=True)}
-        | {"pool_count": by_trial(ones)}
-    ).compute()
-    arrays = {str(n): x.transpose("trial", "pool").values for n, x in summed.items()}
-    return arrays, arrays.pop("pool_count")
-
-
 def _points(
     name: str, sums: np.ndarray, counts: np.ndarray, against: str
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     """Means, standard errors of a ratio of sums over trials, and means without each trial."""
-    n, total = counts.sum(0), sums.sum(0)
-    mean, trials = total / n, len(counts)
-    if trials < 2:
-        return {name: ((against,), mean), f"{name}_se": ((against,), np.full(mean.shape, np.nan))}
-    spread = np.std(sums - mean * counts, axis=0, ddof=1) / np.sqrt(trials)
-    others = n - counts
-    without = np.where(others > 0, (total - sums) / np.where(others > 0, others, 1), mean)
-    return {
-        name: ((against,), mean),
-        f"{name}_se": ((against,), spread / (n / trials)),
-        f"{name}_without": (("left_out", against), without),
-    }
+    mean, error = ratio(sums, counts)
+    found: dict[str, tuple[tuple[str, ...], np.ndarray]]
+    found = {name: ((against,), mean), f"{name}_se": ((against,), error)}
+    if len(counts) < 2:
+        return found
+    others = counts.sum(0) - counts
+    left = (sums.sum(0) - sums) / np.where(others > 0, others, 1)
+    return found | {f"{name}_without": (("left_out", against), np.where(others > 0, left, mean))}
 
 
 def _tell(curve: xr.Dataset, name: str, words: str) -> None:
@@ -297,13 +243,3 @@ def _tell(curve: xr.Dataset, name: str, words: str) -> None:
     if f"{name}_without" in curve:
         told = f"{words}, without one of the trials"
         curve[f"{name}_without"].attrs |= {"units": "1", "long_name": told}
-
-
-def _require(record: xr.Dataset, *names: str) -> None:
-    for name in names:
-        if name not in record:
-            raise FwbioError(
-                f"there is no {name!r}",
-                where="record",
-                mend=f"give {name} to fwbio.program.make, or use a task's episode",
-            )

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio.analyses.forgetting import source_steps
-from fwbio.analyses.recall import projection
+from fwbio.analyses.recall import projection, require
 from fwbio.errors import FwbioError
 from fwbio.normal_form import NormalForm, normal_form, normalised
 from fwbio.program import EXECUTED, Operands, operands
@@ -43,10 +43,7 @@ def expected_signal(record: xr.Dataset) -> xr.DataArray:
         FwbioError: the record has no `lag` or `target`; its rule is not linear, or writes traces of
             several steps.
     """
-    if "target" not in record:
-        raise FwbioError(
-            "there is no 'target'", where="record", mend="give target to fwbio.program.make"
-        )
+    require(record, "target")
     source = source_steps(record)
     streams = [name for name in EXECUTED if name in record]
     given = operands(record[streams].assign_attrs(record.attrs))

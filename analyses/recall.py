@@ -112,7 +112,7 @@ def recall_accuracy(record: xr.Dataset) -> Estimate:
     Raises:
         FwbioError: the record lacks one of these, or no read-out is scored.
     """
-    return estimate(recall_hits(record), _scored(record))
+    return estimate(recall_hits(record), require_scored(record))
 
 
 def recall_cosine(record: xr.Dataset) -> Estimate:
@@ -124,7 +124,7 @@ def recall_cosine(record: xr.Dataset) -> Estimate:
     Raises:
         FwbioError: the record lacks one of these, or no read-out is scored.
     """
-    return estimate(_per_step(cosine, record), _scored(record))
+    return estimate(measured(cosine, record), require_scored(record))
 
 
 def recall_hits(record: xr.Dataset) -> xr.DataArray:
@@ -135,7 +135,7 @@ def recall_hits(record: xr.Dataset) -> xr.DataArray:
     Raises:
         FwbioError: the record has no `target` or no `stored`.
     """
-    _require(record, "target", "stored")
+    require(record, "target", "stored")
     found: xr.DataArray = blockwise(
         hits,
         record.readout,
@@ -161,8 +161,8 @@ def per_step(record: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(
         {
             "accuracy": recall_hits(record),
-            "cosine": _per_step(cosine, record),
-            "signal": _per_step(projection, record),
+            "cosine": measured(cosine, record),
+            "signal": measured(projection, record),
         }
     )
 
@@ -182,12 +182,12 @@ def recall_by_lag(record: xr.Dataset, *, width: int = 1) -> xr.Dataset:
     Raises:
         FwbioError: the record lacks one of these, or no read-out is scored; a width below 1.
     """
-    _require(record, "lag")
+    require(record, "lag")
     if width < 1:
         raise FwbioError(
             f"can't pool {width} lags", where="width", mend="give a whole number from 1"
         )
-    scored = _scored(record)
+    scored = require_scored(record)
     curves = per_step(record).assign(lag=record.lag, counted=scored & (record.lag >= 0)).compute()
     return pooled_by_lag(curves.drop_vars(["lag", "counted"]), curves.lag, curves.counted, width)
 
@@ -206,29 +206,48 @@ def pooled_by_lag(
     Returns:
         The curves over `lag`, with `<name>_se` and `count`.
     """
-    _, lag, counted = xr.broadcast(curves, lag, counted)
-    pools, which = np.unique(lag.values // width, return_inverse=True)
-    trials = counted.sizes.get("trial", 1)
-    cell = np.ravel_multi_index(
-        (_trial_index(counted), which.reshape(lag.shape)), (trials, pools.size)
-    )[counted.values]
-
-    def summed(weights: np.ndarray | None = None) -> np.ndarray:
-        return np.bincount(cell, weights, trials * pools.size).reshape(trials, pools.size)
-
-    n = summed()
-    seen = n.any(0)
+    lag, counted = xr.broadcast(lag, counted)
+    pools, which = np.unique(lag.values[counted.values] // width, return_inverse=True)
+    pool = xr.full_like(lag, -1, dtype=np.intp)
+    pool.values[counted.values] = which
+    sums, n = sums_by_trial(curves, pool)
     found = {}
-    for name, curve in curves.items():
-        values = curve.broadcast_like(counted).transpose(*counted.dims).values[counted.values]
-        mean, spread = _ratio(summed(values.astype(np.float64))[:, seen], n[:, seen])
+    for name, total in sums.items():
+        mean, spread = ratio(total, n)
         found[name], found[f"{name}_se"] = ("lag", mean), ("lag", spread)
-    found["count"] = ("lag", n.sum(0)[seen])
-    made = xr.Dataset(found, coords={"lag": pools[seen] * width + (width - 1) / 2})
+    found["count"] = ("lag", n.sum(0))
+    made = xr.Dataset(found, coords={"lag": pools * width + (width - 1) / 2})
     for variable in made.variables:
         made[variable].attrs = {"units": "1"}
     made["lag"].attrs["long_name"] = "presentations since the pair was stored"
     return made
+
+
+def sums_by_trial(
+    quantities: xr.Dataset, pool: xr.DataArray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Sums of what each step has over the steps of each pool, trial by trial.
+
+    Args:
+        quantities: (.., step), in memory.
+        pool: which pool each step belongs to, from 0 without gaps, -1 for none; (.., step).
+
+    Returns:
+        The sums by name, (trial, pool) each, and how many steps they are of, (trial, pool).
+    """
+    quantities, pool = xr.broadcast(quantities, pool)
+    within = pool.values >= 0
+    shape = (pool.sizes.get("trial", 1), int(pool.max()) + 1)
+    cell = np.ravel_multi_index((_trial_index(pool)[within], pool.values[within]), shape)
+
+    def summed(weights: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(cell, weights, shape[0] * shape[1]).reshape(shape)
+
+    sums = {
+        str(name): summed(x.transpose(*pool.dims).values[within].astype(np.float64))
+        for name, x in quantities.items()
+    }
+    return sums, summed()
 
 
 def chance_level(record: xr.Dataset) -> float:
@@ -237,8 +256,8 @@ def chance_level(record: xr.Dataset) -> float:
     Raises:
         FwbioError: the record has no `stored`, or no read-out is scored.
     """
-    _require(record, "stored")
-    scored = _scored(record)
+    require(record, "stored")
+    scored = require_scored(record)
     candidates = record.stored.sum("step").clip(min=1)
     return estimate(1 / candidates * xr.ones_like(scored, dtype=float), scored).value
 
@@ -254,7 +273,7 @@ def nearest_stored(record: xr.Dataset) -> xr.DataArray:
     Raises:
         FwbioError: the record has no `stored`.
     """
-    _require(record, "stored")
+    require(record, "stored")
     found: xr.DataArray = blockwise(
         nearest,
         record.readout,
@@ -281,17 +300,71 @@ def estimate(quantity: xr.DataArray, counted: xr.DataArray) -> Estimate:
     sums = xr.Dataset({"x": quantity.where(counted, 0).sum(within), "n": counted.sum(within)})
     sums = sums.compute()
     total, n = (np.atleast_1d(sums[name].values)[:, None] for name in "xn")
-    mean, spread = _ratio(total, n)
+    mean, spread = ratio(total, n)
     return Estimate(value=float(mean[0]), standard_error=float(spread[0]), count=int(n.sum()))
 
 
-def _ratio(total: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ratios of sums over trials and their standard errors, from (trial, k) each."""
+def ratio(total: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ratios of sums over trials and their standard errors, NaN of a single trial.
+
+        mean = sum_i x_i / sum_i n_i;   se = sd(x_i - mean n_i) / (sqrt(trials) mean of n_i)
+
+    Args:
+        total: x, (trial, k).
+        n: (trial, k), each column with a number that is not 0.
+
+    Returns:
+        The mean and its standard error, (k,) each.
+    """
     mean = total.sum(0) / n.sum(0)
     if len(n) < 2:
         return mean, np.full(mean.shape, np.nan)
     spread = np.std(total - mean * n, axis=0, ddof=1) / np.sqrt(len(n))
     return mean, spread / n.mean(0)
+
+
+def measured(
+    measure: Callable[[np.ndarray, np.ndarray], np.ndarray], record: xr.Dataset
+) -> xr.DataArray:
+    """What a measure of (readout, target), (.., post) each, says of every read-out, (.., step).
+
+    Raises:
+        FwbioError: the record has no `target`.
+    """
+    require(record, "target")
+    found: xr.DataArray = blockwise(
+        measure, record.readout, record.target, core=[["post"], ["post"]]
+    )
+    return found
+
+
+def require_scored(record: xr.Dataset) -> xr.DataArray:
+    """Which steps are scored, (.., step).
+
+    Raises:
+        FwbioError: the record doesn't say, or none is.
+    """
+    require(record, "scored")
+    if not bool(record.scored.any()):
+        raise FwbioError(
+            "no read-out is scored", where="record", mend="mark the steps that count in `scored`"
+        )
+    return record.scored
+
+
+def require(record: xr.Dataset, *names: str) -> None:
+    """Check that a record has what a program may leave out.
+
+    Raises:
+        FwbioError: it lacks one of the variables.
+    """
+    for name in names:
+        if name not in record:
+            raise FwbioError(
+                f"there is no {name!r}",
+                where="record",
+                mend=f"give {name} to fwbio.program.make, or use a task's episode",
+            )
 
 
 def _trial_index(array: xr.DataArray) -> np.ndarray:
@@ -344,32 +417,3 @@ def _labels(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
 def _unit(x: np.ndarray) -> np.ndarray:
     norm = np.linalg.norm(x, axis=-1, keepdims=True)
     return x / np.where(norm > 0, norm, 1)
-
-
-def _per_step(
-    measure: Callable[[np.ndarray, np.ndarray], np.ndarray], record: xr.Dataset
-) -> xr.DataArray:
-    _require(record, "target")
-    found: xr.DataArray = blockwise(
-        measure, record.readout, record.target, core=[["post"], ["post"]]
-    )
-    return found
-
-
-def _scored(record: xr.Dataset) -> xr.DataArray:
-    _require(record, "scored")
-    if not bool(record.scored.any()):
-        raise FwbioError(
-            "no read-out is scored", where="record", mend="mark the steps that count in `scored`"
-        )
-    return record.scored
-
-
-def _require(record: xr.Dataset, *names: str) -> None:
-    for name in names:
-        if name not in record:
-            raise FwbioError(
-                f"there is no {name!r}",
-                where="record",
-                mend=f"give {name} to fwbio.program.make, or use a task's episode",
-            )

@@ -24,6 +24,7 @@ from fwbio.analyses import (
 from fwbio.analyses.alignment import alignment
 from fwbio.analyses.benchmarks import analyses as bench
 from fwbio.analyses.blockwise import WORKSPACE, pieces
+from fwbio.analyses.forgetting import forgetting_curve
 from fwbio.analyses.geometry import spectra
 from fwbio.analyses.interference import interference
 from fwbio.analyses.labels import over_trials
@@ -74,6 +75,7 @@ TOLD = {
     "standard error": lambda run, exact: recall_cosine(run).standard_error,
     "chance": lambda run, exact: chance_level(run),
     "by lag": lambda run, exact: recall_by_lag(run).to_dataarray(),
+    "forgetting": lambda run, exact: forgetting_curve(run, "steps").signal_without,
     "nearest": lambda run, exact: nearest_stored(run),
     "agreement": readout_agreement,
     "weights' agreement": weight_agreement,
