@@ -12,7 +12,7 @@ import xarray as xr
 
 from fwbio import blocks
 from fwbio.attributes import decoded_attrs, encoded_attrs
-from fwbio.errors import FwbioError
+from fwbio.errors import FwbioError, unknown_name
 from fwbio.files import written_aside
 from fwbio.rules import RULES
 
@@ -373,7 +373,7 @@ def load(path: str | Path, *, chunks: Chunks = "auto") -> xr.Dataset | xr.DataTr
 
     Raises:
         FwbioError: there is no such file, it is not (or no longer) a whole store, or chunks are
-            asked of NetCDF.
+            asked of NetCDF, of dims that it lacks, or of no size.
     """
     path = Path(path)
     if not path.exists():
@@ -386,8 +386,14 @@ def load(path: str | Path, *, chunks: Chunks = "auto") -> xr.Dataset | xr.DataTr
         raise FwbioError(
             "NetCDF is read whole", where="chunks", mend="save it as .zarr, or leave chunks out"
         )
+    if not (chunks in ("auto", None) or isinstance(chunks, Mapping)):
+        raise FwbioError(
+            f"{chunks!r} are none", where="chunks", mend='give "auto", None or sizes by dim'
+        )
     try:
         tree = _open_zarr(path, chunks) if path.suffix == ".zarr" else _read_netcdf(path)
+    except FwbioError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         told = (str(error) or "no details").splitlines()[0]
         raise FwbioError(
@@ -410,13 +416,26 @@ def _open_zarr(path: Path, chunks: Chunks) -> xr.DataTree:
 
     if chunks is None:
         return opened(None).load()
+    nodes = [node.to_dataset(inherit=False) for node in opened(None).subtree]
     if chunks != "auto":
+        _check_chunks(chunks, {str(dim) for node in nodes for dim in node.dims})
         return opened(dict(chunks))
     import dask
 
-    nodes = [node.to_dataset(inherit=False) for node in opened(None).subtree]
     with dask.config.set({"array.chunk-size": blocks.READ}):
         return opened(blocks.read(nodes, UNCUT))
+
+
+def _check_chunks(chunks: Mapping[str, int], dims: set[str]) -> None:
+    for dim, size in chunks.items():
+        if dim not in dims:
+            raise unknown_name(dim, dims, kind="dim", where="chunks")
+        if not isinstance(size, int) or (size < 1 and size != -1):
+            raise FwbioError(
+                f"{size!r} is no size of {dim!r}",
+                where="chunks",
+                mend="give a whole number from 1, or -1 for the whole dim",
+            )
 
 
 def _laid_out(record: Any) -> Any:

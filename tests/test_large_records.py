@@ -127,6 +127,8 @@ def test_the_overview_leaves_out_what_a_record_lacks(pair):
     assert "recall_accuracy" not in overview(run.drop_vars("target"))
     assert "rank" not in overview(run.drop_vars(["weights", "snapshot"]))
     assert "lag_accuracy" not in overview(run.drop_vars("lag"))
+    bare = overview(run.drop_vars(["weights", "snapshot"]), run)
+    assert "readout_agreement" in bare and "weight_agreement" not in bare
     with pytest.raises(FwbioError, match="there is nothing to look at"):
         overview(run.drop_vars(["weights", "stored"]))
 
@@ -207,6 +209,14 @@ def test_mistakes_about_parts_and_chunks_are_told(pair, tmp_path):
     path = record.save(run, tmp_path / "run.nc")
     with pytest.raises(FwbioError, match="NetCDF is read whole"):
         record.load(path, chunks={"trial": 2})
+    path = record.save(run, tmp_path / "run.zarr")
+    for chunks, words in (
+        ({"trail": 2}, "did you mean 'trial'"),
+        ({"trial": 0}, "0 is no size of 'trial'"),
+        ("all", "'all' are none"),
+    ):
+        with pytest.raises(FwbioError, match=words):
+            record.load(path, chunks=chunks)
 
 
 def test_a_lazy_record_is_saved_and_checked_block_by_block(lazy, pair, tmp_path):
