@@ -86,6 +86,7 @@ def deviations(measured: xr.Dataset) -> xr.Dataset:
     Of shares (accuracy, wrong signs) the standard error is at least that of independent draws of
     the theory's own share, so that a share that was 1 in every trial is judged too. Standard errors
     of few trials are themselves uncertain: z then follows Student's t with trials - 1 degrees.
+    Where trials don't differ, and not from the theory either, z is 0; infinite where they do.
 
     Args:
         measured: as `fwbio.analyses.capacity.capacity` makes it.
@@ -108,7 +109,9 @@ def deviations(measured: xr.Dataset) -> xr.Dataset:
             share = line.clip(0, 1)
             error = np.maximum(error, np.sqrt(share * (1 - share) / draws))
         gap = here[name] - line
-        z = xr.where(np.abs(gap) < 1e-9, 0 * gap, gap / error.where(error > 0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = gap / error
+        z = xr.where(np.abs(gap) < 1e-9, 0 * gap, off)
         names = {"units": "1", "long_name": f"{MEASURES[str(name)][1]}, standard errors off"}
         found[name] = z.transpose(*here[name].dims).assign_attrs(names)
     return xr.Dataset(found)
