@@ -29,12 +29,9 @@ def align(record: xr.Dataset, reference: xr.Dataset) -> tuple[xr.Dataset, xr.Dat
     names = [str(r.attrs.get("rule")) for r in (record, reference)]
     if names[0] != names[1]:
         raise _differ(f"the rules {names[0]!r} and {names[1]!r} differ")
-    trials = [r.sizes["trial"] for r in (record, reference) if "trial" in r.dims]
-    if len(trials) == 1:
+    if ("trial" in record.dims) != ("trial" in reference.dims):
         raise _differ("one record has the dim trial and the other has not")
-    if trials and trials[0] != trials[1]:
-        first = {"trial": slice(min(trials))}
-        record, reference = record.isel(first), reference.isel(first)
+    record, reference = first_trials(record, reference)
     equal: dict[str, Any] = {}
     for name in EXECUTED:
         if name not in record and name not in reference:
@@ -46,6 +43,15 @@ def align(record: xr.Dataset, reference: xr.Dataset) -> tuple[xr.Dataset, xr.Dat
         if not same:
             raise _differ(f"{name!r} differs")
     return record, reference
+
+
+def first_trials(record: xr.Dataset, other: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Two records, of the longer one as many first trials as the other has."""
+    trials = [r.sizes["trial"] for r in (record, other) if "trial" in r.dims]
+    if len(trials) == 2 and trials[0] != trials[1]:
+        first = {"trial": slice(min(trials))}
+        return record.isel(first), other.isel(first)
+    return record, other
 
 
 def readout_agreement(record: xr.Dataset, reference: xr.Dataset) -> float:

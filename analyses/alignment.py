@@ -24,7 +24,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import rankdata
 
-from fwbio.analyses.agreement import align, scored_steps
+from fwbio.analyses.agreement import align, first_trials, scored_steps
 from fwbio.analyses.blockwise import blockwise
 from fwbio.analyses.geometry import numerical_rank
 from fwbio.analyses.labels import label
@@ -280,7 +280,7 @@ def alignment(
     """
     if of not in ("weights", "readout"):
         raise FwbioError(f"there is no alignment of {of!r}", where="of", mend="weights or readout")
-    record, other = align(record, other) if same_program else _first_trials(record, other)
+    record, other = align(record, other) if same_program else first_trials(record, other)
     x, y, counted = _rows(record, other, of)
     values: xr.DataArray = blockwise(
         _measured,
@@ -327,14 +327,6 @@ def _rows(
             mend="compare runs whose steps, and for weights pre cells, correspond",
         )
     return x, y, counted
-
-
-def _first_trials(record: xr.Dataset, other: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
-    trials = [r.sizes["trial"] for r in (record, other) if "trial" in r.dims]
-    if len(trials) == 2 and trials[0] != trials[1]:
-        first = {"trial": slice(min(trials))}
-        return record.isel(first), other.isel(first)
-    return record, other
 
 
 def _measured(

@@ -60,8 +60,9 @@ def overview(
     if reference is not None:
         mine, theirs = agreement.align(record, reference)
         lazy["readout_moments"] = agreement.scored_moments(mine, theirs)
-        lazy["weight_moments"] = agreement.weight_moments(mine, theirs)
-        lazy["weight_cosine"] = agreement.weight_cosine(mine, theirs)
+        if "weights" in mine and "weights" in theirs:
+            lazy["weight_moments"] = agreement.weight_moments(mine, theirs)
+            lazy["weight_cosine"] = agreement.weight_cosine(mine, theirs)
     return _described(_computed(lazy, progress=progress))
 
 
@@ -83,27 +84,26 @@ def _described(found: dict[str, xr.DataArray]) -> xr.Dataset:
         made = made.assign(_recall(found))
     geometry = over_trials(xr.Dataset({name: found[name] for name in MEASURES if name in found}))
     made = made.assign(geometry.data_vars)
+    told = {}
     if "readout_moments" in found:
-        told = {
-            "readout_agreement": (
-                agreement.correlation(found["readout_moments"]),
-                "Pearson's r with the reference's scored read-outs",
-            ),
-            "weight_agreement": (
-                float(found["weight_cosine"].mean()),
-                "cosine with the reference's final weights",
-            ),
-            "relative_error": (
-                agreement.difference(found["readout_moments"]),
-                "relative distance of scored read-outs from the reference's",
-            ),
-            "weight_relative_error": (
-                agreement.difference(found["weight_moments"]),
-                "relative distance of final weights from the reference's",
-            ),
-        }
-        made = made.assign({n: label(xr.DataArray(x), words) for n, (x, words) in told.items()})
-    return made
+        told["readout_agreement"] = (
+            agreement.correlation(found["readout_moments"]),
+            "Pearson's r with the reference's scored read-outs",
+        )
+        told["relative_error"] = (
+            agreement.difference(found["readout_moments"]),
+            "relative distance of scored read-outs from the reference's",
+        )
+    if "weight_moments" in found:
+        told["weight_agreement"] = (
+            float(found["weight_cosine"].mean()),
+            "cosine with the reference's final weights",
+        )
+        told["weight_relative_error"] = (
+            agreement.difference(found["weight_moments"]),
+            "relative distance of final weights from the reference's",
+        )
+    return made.assign({n: label(xr.DataArray(x), words) for n, (x, words) in told.items()})
 
 
 def _recall(found: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
