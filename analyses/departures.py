@@ -16,6 +16,7 @@ from fwbio.analyses.agreement import readout_agreement, weight_agreement
 from fwbio.analyses.departures_table import DEPARTURES, Departure
 from fwbio.analyses.recall import chance_level, recall_accuracy
 from fwbio.errors import FwbioError, unknown_name
+from fwbio.record import versions
 from fwbio.rules import resolve
 
 RULES = ("hebb", "delta", "mamba2", "gated_delta")
@@ -74,14 +75,14 @@ def departures(
         Over departure, level (its rung, 0 the neutral one) and rule: `recall_accuracy`,
         `readout_agreement`, `weight_agreement` and `identified`, the share of recordings whose
         answer is the rule alone, or the rule with those that are one with it on such data; `_se`
-        of both shares; `refused`, why there was no run. By case: `verdict` and `answer`. By level:
-        `value`, NaN beyond the last. By rule: `reference_accuracy`. By departure: `label`,
-        `level_units`, `substrate`, `meaning`, `source`. Attributes: `chance_level` and the rest of
-        what was asked for.
+        of both shares (of the second by `share_error`); `refused`, why there was no run. By case:
+        `verdict` and `answer`. By level: `value`, NaN beyond the last. By rule:
+        `reference_accuracy`. By departure: `label`, `level_units`, `substrate`, `meaning`,
+        `source`. Attributes: `chance_level`, `versions` and the rest of what was asked for.
 
     Raises:
-        FwbioError: an unknown departure or rule, too few trials, or synapses that refuse every
-            program.
+        FwbioError: an unknown departure, rule or candidate, too few trials, or synapses that refuse
+            every program.
     """
     ladders = _ladders(names, levels or {})
     names_of_rules = [resolve(rule).name for rule in rules]
@@ -91,17 +92,17 @@ def departures(
             where="cases",
             mend="show more trials, or ask for fewer cases (0: none)",
         )
+    sweep = _Sweep(
+        cases=cases,
+        case_trials=case_trials,
+        candidates=None if candidates is None else tuple(resolve(c).name for c in candidates),
+        options=options or {},
+        seed=seed,
+    )
     from fwbio import models, reference
 
     programs = {rule: models.designed(episode, rule, **designed) for rule in names_of_rules}
     ideals = {rule: reference.execute(made) for rule, made in programs.items()}
-    sweep = _Sweep(
-        cases=cases,
-        case_trials=case_trials,
-        candidates=None if candidates is None else tuple(candidates),
-        options=options or {},
-        seed=seed,
-    )
     asked = [
         (ladder, level, rule)
         for ladder in ladders
@@ -131,10 +132,11 @@ def departures(
         "episode_seed": episode.attrs.get("seed"),
         "seed": seed,
         "case_trials": case_trials,
-        "candidates": None if candidates is None else list(candidates),
+        "candidates": None if sweep.candidates is None else list(sweep.candidates),
         "designed": dict(designed),
         "options": {name: dict(given) for name, given in (options or {}).items()},
         "chance_level": chance_level(next(iter(ideals.values()))),
+        "versions": versions(),
     }
     return found
 
@@ -168,9 +170,9 @@ class _Sweep:
         told = list(self._identified(record))
         verdicts, answers = (tuple(t[i] for t in told) for i in (0, 1))
         if told:
-            right = np.mean([is_right(record.attrs["rule"], *t) for t in told])
-            spread = np.sqrt(right * (1 - right) / len(told))
-            numbers |= {"identified": float(right), "identified_se": float(spread)}
+            right = sum(is_named(record.attrs["rule"], *t) for t in told)
+            numbers["identified"] = right / len(told)
+            numbers["identified_se"] = share_error(right, len(told))
         return _Cell(numbers=numbers, verdicts=verdicts, answers=answers)
 
     def _identified(self, record: xr.Dataset) -> Iterator[tuple[str, str]]:
@@ -187,7 +189,25 @@ class _Sweep:
                 yield found.verdict, ", ".join(found.rules)
 
 
-def is_right(rule: str, verdict: str, answer: str) -> bool:
+def share_error(hits: int, total: int) -> float:
+    """The standard error of a share of few, also where it is 0 or 1.
+
+        sqrt(p (1 - p) / (n + 4)),   p = (hits + 2) / (n + 4)
+
+    Args:
+        hits: how many.
+        total: n, of how many.
+
+    Source: Agresti & Coull 1998, 10.1080/00031305.1998.10480550 (recalled).
+
+    >>> round(share_error(2, 2), 2)
+    0.19
+    """
+    p = (hits + 2) / (total + 4)
+    return float(np.sqrt(p * (1 - p) / (total + 4)))
+
+
+def is_named(rule: str, verdict: str, answer: str) -> bool:
     """Whether an identification named a rule: alone, or with what is one with it on such data.
 
     Args:

@@ -13,7 +13,7 @@ from tolerances import TOLERANCES, assert_close
 
 from fwbio import FwbioError, models, record, reference, tasks
 from fwbio.analyses import departures_plots, recall_accuracy
-from fwbio.analyses.departures import departures, is_right
+from fwbio.analyses.departures import departures, is_named, share_error
 from fwbio.analyses.departures_command import departures_command, rows
 from fwbio.analyses.departures_table import DEPARTURES
 from fwbio.models.cells import SpikingModel
@@ -113,7 +113,7 @@ def test_what_was_identified_is_told_case_by_case(episode):
     for rule in rules:
         here = found.sel(rule=rule, departure="erase_limit")
         right = [
-            [is_right(rule, str(v), str(a)) for v, a in zip(vs, answers, strict=True)]
+            [is_named(rule, str(v), str(a)) for v, a in zip(vs, answers, strict=True)]
             for vs, answers in zip(here.verdict.values, here.answer.values, strict=True)
         ]
         assert np.array_equal(here.identified, np.mean(right, axis=1))
@@ -135,7 +135,13 @@ def test_what_was_identified_is_told_case_by_case(episode):
     ],
 )
 def test_an_answer_is_right_where_it_names_the_rule_and_no_other(verdict, answer, right):
-    assert is_right("delta", verdict, answer) is right
+    assert is_named("delta", verdict, answer) is right
+
+
+def test_the_error_of_a_share_is_never_none_and_of_many_is_the_binomial_one():
+    assert 0 < share_error(2, 2) == share_error(0, 2) < 0.5
+    many = 10**6
+    assert_close(share_error(many // 4, many), np.sqrt(0.25 * 0.75 / many), "fits")
 
 
 def test_what_the_synapses_refuse_is_on_record(episode):
@@ -156,6 +162,7 @@ def test_what_the_synapses_refuse_is_on_record(episode):
         ({"names": []}, "there is no departure"),
         ({"levels": {"release": []}}, "release has no level"),
         ({"rules": ["detla"]}, "did you mean 'delta'"),
+        ({"candidates": ["hebb", "detla"]}, "did you mean 'delta'"),
         ({"cases": 5}, "5 recordings of 2 trials are not in 8"),
         ({"names": ["receptors"], "levels": {"receptors": [0.5]}}, "0.5 receptors carry nothing"),
     ],
