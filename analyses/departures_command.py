@@ -9,8 +9,8 @@ import xarray as xr
 from fwbio.analyses import options
 from fwbio.analyses.departures import CANDIDATES, RULES
 from fwbio.analyses.departures_table import DEPARTURES
-from fwbio.analyses.outputs import check_writable
-from fwbio.files import written_aside
+from fwbio.analyses.outputs import check_writable, png
+from fwbio.files import write_together
 
 TREE, TABLE, FIGURE = "departures.nc", "departures.csv", "departures.png"
 
@@ -74,6 +74,8 @@ def departures_command(
 def write(found: xr.Dataset, folder: str | Path) -> list[Path]:
     """Write a sweep's dataset, its table (a row a departure, level and rule) and its figure.
 
+    Earlier ones stay until all are made.
+
     Args:
         found: as `fwbio.analyses.departures.departures` makes it.
         folder: gets departures.nc, departures.csv and departures.png.
@@ -87,12 +89,11 @@ def write(found: xr.Dataset, folder: str | Path) -> list[Path]:
     from fwbio import record
 
     folder = Path(folder)
-    paths = [record.save(found, folder / TREE), folder / TABLE, folder / FIGURE]
-    with written_aside(folder / TABLE) as aside:
-        rows(found).to_csv(aside, index=False, float_format="%.4g")
-    with written_aside(folder / FIGURE) as aside:
-        _draw(found, aside)
-    return paths
+    contents = {
+        TABLE: rows(found).to_csv(index=False, float_format="%.4g"),
+        FIGURE: figure(found),
+    }
+    return [record.save(found, folder / TREE), *write_together(folder, contents)]
 
 
 def rows(found: xr.Dataset) -> Any:
@@ -114,8 +115,12 @@ def rows(found: xr.Dataset) -> Any:
     return table.sort_values(["place", "level"], kind="stable").drop(columns="place")
 
 
-def _draw(found: xr.Dataset, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def figure(found: xr.Dataset) -> bytes:
+    """The figure of a sweep as PNG: recall, and below it identification, of each departure.
+
+    Args:
+        found: as `fwbio.analyses.departures.departures` makes it.
+    """
     from matplotlib.figure import Figure
 
     from fwbio.analyses.departures_plots import small_multiples
@@ -123,9 +128,8 @@ def _draw(found: xr.Dataset, path: Path) -> None:
     count = found.sizes["departure"]
     columns = min(4, count)
     rows_ = -(-count // columns)
-    figure = Figure(figsize=(3.0 * columns + 0.6, 2.9 * rows_ + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = small_multiples(found, figure, columns=columns)
+    drawn = Figure(figsize=(3.0 * columns + 0.6, 2.9 * rows_ + 0.4), layout="constrained")
+    axes = small_multiples(found, drawn, columns=columns)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    figure.savefig(path, format="png", dpi=110)
+    drawn.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return png(drawn, dpi=110)

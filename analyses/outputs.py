@@ -1,9 +1,14 @@
-"""The files of a comparison: checked before the work, written aside after it, then renamed."""
+"""The files of a comparison: checked before the work, written aside after it, then renamed.
 
+What other commands share of this is here too: the check of a folder, and figures as images.
+"""
+
+import io
 import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xarray as xr
 from tqdm import tqdm
@@ -12,6 +17,9 @@ from fwbio import record
 from fwbio.analyses.compare import summary
 from fwbio.errors import FwbioError
 from fwbio.files import writes_told, written_aside
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TREE, TABLE, FIGURES, REPORT = "comparison.nc", "summary.csv", "figures", "report.html"
 
@@ -29,6 +37,18 @@ def check_writable(folder: str | Path) -> Path:
     with writes_told(folder), tempfile.TemporaryDirectory(dir=standing):
         pass
     return folder
+
+
+def png(figure: "Figure", *, dpi: int) -> bytes:
+    """A figure as a PNG image; equal figures give equal bytes.
+
+    Args:
+        figure: of matplotlib.
+        dpi: pixels per inch.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return drawn.getvalue()
 
 
 def check_folder(folder: str | Path) -> Path:

@@ -1,11 +1,11 @@
 """Protocols run and drawn: NAME.nc and NAME.png, with what was published beside what was found."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import xarray as xr
 
+from fwbio.analyses.outputs import png
 from fwbio.errors import unknown_name
 from fwbio.files import written_aside
 from fwbio.record import save
@@ -65,6 +65,4 @@ def figure(found: xr.Dataset) -> bytes:
 
     drawn = Figure(figsize=size(found), layout="constrained")
     protocol(found, drawn)
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(drawn, dpi=130)

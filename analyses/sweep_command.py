@@ -1,6 +1,5 @@
 """`fwbio sweep`: measures along one axis, as a table and a figure."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import xarray as xr
 
 from fwbio.analyses import options
 from fwbio.analyses.capacity_config import AXES, PROGRAMMERS
-from fwbio.analyses.outputs import check_writable
+from fwbio.analyses.outputs import check_writable, png
 from fwbio.analyses.substrates import SUBSTRATES
-from fwbio.files import written_aside
+from fwbio.files import write_together
 from fwbio.rules import RULES
 from fwbio.tasks import PAIR_TASKS
 
@@ -104,14 +103,11 @@ def write_capacity(measured: xr.Dataset, folder: Path) -> Sequence[Path]:
     from fwbio.record import save
 
     stem = f"capacity_{measured.attrs['config']['axis']}"
-    text, image = capacity_table(measured), capacity_figure(measured)
-    data = save(measured, folder / f"{stem}.nc")
-    table, picture = folder / f"{stem}.csv", folder / f"{stem}.png"
-    with written_aside(table) as aside:
-        aside.write_text(text, encoding="utf-8")
-    with written_aside(picture) as aside:
-        aside.write_bytes(image)
-    return [data, table, picture]
+    contents = {
+        f"{stem}.csv": capacity_table(measured),
+        f"{stem}.png": capacity_figure(measured),
+    }
+    return [save(measured, folder / f"{stem}.nc"), *write_together(folder, contents)]
 
 
 def capacity_table(measured: xr.Dataset) -> str:
@@ -186,6 +182,4 @@ def capacity_figure(measured: xr.Dataset) -> bytes:
             row[-1].set_title(f"{programmer}, {rule}", fontsize=9)
             row[-1].legend(fontsize=6, frameon=False)
         row[0].legend(fontsize=6, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure, dpi=110)

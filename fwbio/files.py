@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fwbio.errors import FwbioError
@@ -30,6 +30,26 @@ def written_aside(path: str | Path) -> Iterator[Path]:
             _replace(path, aside)
     finally:
         _remove(aside)
+
+
+def write_together(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
+    """Write files of one result; earlier ones stay until all are written aside.
+
+    Args:
+        folder: where to.
+        contents: of each file by its name; text is written in UTF-8.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        FwbioError: the folder can't be made or written.
+    """
+    with ExitStack() as stack:
+        for name, content in contents.items():
+            whole = content.encode() if isinstance(content, str) else content
+            stack.enter_context(written_aside(folder / name)).write_bytes(whole)
+    return [folder / name for name in contents]
 
 
 @contextmanager

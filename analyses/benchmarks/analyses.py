@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from fwbio import __version__
 from fwbio.errors import FwbioError, unknown_name
-from fwbio.files import written_aside
+from fwbio.files import write_together
 
 SCHEMA = 1
 DATA, TABLE = "analyses.json", "analyses.csv"
@@ -329,10 +328,7 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
         DATA: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False),
         TABLE: pd.DataFrame(found["results"]).to_csv(index=False),
     }
-    with ExitStack() as stack:
-        for name, content in contents.items():
-            stack.enter_context(written_aside(folder / name)).write_text(content, encoding="utf-8")
-    return [folder / name for name in contents]
+    return write_together(folder, contents)
 
 
 def table(found: Mapping[str, Any]) -> Any:

@@ -1,16 +1,15 @@
 """The files and the printed table of a benchmark."""
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from fwbio.files import written_aside
+from fwbio.analyses.outputs import png
+from fwbio.files import write_together
 
 DATA, TABLE, FIGURE = "kernels.json", "kernels.csv", "scaling.png"
 
@@ -34,10 +33,7 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
     }
     if found["scaling"]:
         contents[FIGURE] = _figure(found["scaling"])
-    with ExitStack() as stack:
-        for name, content in contents.items():
-            stack.enter_context(written_aside(folder / name)).write_bytes(content)
-    return [folder / name for name in contents]
+    return write_together(folder, contents)
 
 
 def _finite(found: Any) -> Any:
@@ -57,9 +53,7 @@ def _figure(points: Sequence[Mapping[str, Any]]) -> bytes:
     rows = pd.DataFrame(points)
     drawn = Figure(figsize=scaling_size(rows), layout="constrained")
     scaling_panels(rows, drawn)
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(drawn, dpi=160)
 
 
 def tables(found: Mapping[str, Any]) -> list[Any]:

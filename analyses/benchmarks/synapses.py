@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from fwbio import __version__
 from fwbio.errors import FwbioError, unknown_name
-from fwbio.files import written_aside
+from fwbio.files import write_together
 
 SCHEMA = 1
 DATA, TABLE = "synapses.json", "synapses.csv"
@@ -282,10 +282,7 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
         DATA: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False),
         TABLE: pd.DataFrame(found["results"]).to_csv(index=False),
     }
-    with ExitStack() as stack:
-        for name, content in contents.items():
-            stack.enter_context(written_aside(folder / name)).write_text(content, encoding="utf-8")
-    return [folder / name for name in contents]
+    return write_together(folder, contents)
 
 
 def table(found: Mapping[str, Any]) -> Any:

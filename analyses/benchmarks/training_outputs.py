@@ -1,15 +1,14 @@
 """The files, the figure and the printed table of the benchmark of training."""
 
-import io
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from fwbio.files import written_aside
+from fwbio.analyses.outputs import png
+from fwbio.files import write_together
 
 DATA, TABLE, FIGURE = "training.json", "training.csv", "training.png"
 
@@ -35,10 +34,7 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
     measured = results[results.status == "measured"]
     if not measured.empty:
         contents[FIGURE] = figure(measured)
-    with ExitStack() as stack:
-        for name, content in contents.items():
-            stack.enter_context(written_aside(folder / name)).write_bytes(content)
-    return [folder / name for name in contents]
+    return write_together(folder, contents)
 
 
 def figure(measured: pd.DataFrame) -> bytes:
@@ -49,9 +45,7 @@ def figure(measured: pd.DataFrame) -> bytes:
 
     drawn = Figure(figsize=throughput_size(measured), layout="constrained")
     throughput_panels(measured, drawn)
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(drawn, dpi=160)
 
 
 def table(found: Mapping[str, Any]) -> Any:

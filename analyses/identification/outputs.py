@@ -1,8 +1,6 @@
 """The files of an identification; the last one stays until all are written aside."""
 
-import io
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from textwrap import wrap
 
@@ -12,7 +10,8 @@ from fwbio.analyses.identification.answer import Candidate, Identification
 from fwbio.analyses.identification.data import Recording, from_record
 from fwbio.analyses.identification.replay import replay
 from fwbio.analyses.identification.tables import constants, groups, plain, rows
-from fwbio.files import written_aside
+from fwbio.analyses.outputs import png
+from fwbio.files import write_together
 from fwbio.record import versions
 
 DATA, TABLE, FIGURE = "identification.json", "identification.csv", "identification.png"
@@ -42,10 +41,7 @@ def write(
         TABLE: rows(answer).to_csv(index=False).encode(),
         FIGURE: figure(answer, record),
     }
-    with ExitStack() as stack:
-        for name, content in contents.items():
-            stack.enter_context(written_aside(folder / name)).write_bytes(content)
-    return [folder / name for name in contents]
+    return write_together(folder, contents)
 
 
 def figure(answer: Identification, record: xr.Dataset | Recording) -> bytes:
@@ -74,9 +70,7 @@ def figure(answer: Identification, record: xr.Dataset | Recording) -> bytes:
         right,
     )
     drawn.suptitle("\n".join(wrap(answer.sentence, 150)), fontsize=10)
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(drawn, dpi=130)
 
 
 def compared(answer: Identification) -> list[Candidate]:

@@ -1,10 +1,8 @@
 """The files and the printed tables of the study of identification."""
 
-import io
 import json
 import os
 import platform
-from contextlib import ExitStack
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -26,8 +24,9 @@ from fwbio.analyses.identification.study_summary import (
     summary,
     wilson,
 )
+from fwbio.analyses.outputs import png
 from fwbio.analyses.words import listed
-from fwbio.files import written_aside
+from fwbio.files import write_together
 from fwbio.record import versions
 
 TABLE, DATA, FIGURE, WORDS = "study.csv", "summary.json", "confusion.png", "README.md"
@@ -63,11 +62,9 @@ def write(table: pd.DataFrame, folder: Path, *, command: str) -> list[Path]:
         FIGURE: figure(table),
         WORDS: page(table, command).encode(),
     }
-    with ExitStack() as stack:
-        for name, content in contents.items():
-            stack.enter_context(written_aside(folder / name)).write_bytes(content)
+    written = write_together(folder, contents)
     (folder / LEDGER).unlink(missing_ok=True)
-    return [folder / name for name in contents]
+    return written
 
 
 def _finite(found: Any) -> Any:
@@ -104,9 +101,7 @@ def figure(table: pd.DataFrame) -> bytes:
         xlabel="length (steps)",
         target=ASKED,
     )
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(drawn, dpi=110)
 
 
 def page(table: pd.DataFrame, command: str) -> str:

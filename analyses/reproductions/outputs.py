@@ -1,18 +1,17 @@
 """The files and the printed tables of a reproduction."""
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fwbio.analyses.outputs import png
 from fwbio.analyses.reproductions.reproduce import Findings, plain
 from fwbio.analyses.reproductions.reproduction import Outcome, Published, conditions, found, told
-from fwbio.files import written_aside
+from fwbio.files import write_together
 
 DATA, TABLE = "results.json", "results.csv"
 TOO_SMALL = "quick form, of sizes too small for the claims"
@@ -38,10 +37,7 @@ def write(findings: Findings, folder: Path) -> list[Path]:
         TABLE: rows(findings.outcomes).to_csv(index=False).encode(),
         f"{findings.reproduction.name}.png": figure(findings),
     }
-    with ExitStack() as stack:
-        for name, content in contents.items():
-            stack.enter_context(written_aside(folder / name)).write_bytes(content)
-    return [folder / name for name in contents]
+    return write_together(folder, contents)
 
 
 def rows(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -110,9 +106,7 @@ def figure(findings: Findings) -> bytes:
         panel(findings.outcomes, ax)
     title = "\n".join([reproduction.title, *_caveat(findings)])
     drawn.suptitle(title, fontsize=11)
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(drawn, dpi=130)
 
 
 def tables(findings: Findings) -> list[Any]:
