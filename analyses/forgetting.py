@@ -124,16 +124,17 @@ def forgetting_curve(
         )
     pool = _pools(passed, against, edges, bins)
     quantities = per_step(record).assign(dict(beside or {})).compute()
+    names = [str(name) for name in quantities]
     sums, counts = sums_by_trial(quantities.assign(passed=passed), pool)
     curve = xr.Dataset(
-        {name: v for n in quantities for name, v in _points(n, sums[n], counts, against).items()}
+        {name: v for n in names for name, v in _points(n, sums[n], counts, against).items()}
         | {"count": (against, counts.sum(0))},
         coords={against: sums["passed"].sum(0) / counts.sum(0)},
     )
     units, words = AXES[against]
     curve[against].attrs |= {"units": units, "long_name": words}
     curve["count"].attrs |= {"units": "1", "long_name": "read-outs"}
-    for name in quantities:
+    for name in names:
         told = QUANTITIES.get(name, quantities[name].attrs.get("long_name", name))
         _tell(curve, name, told)
     curve.attrs["step_length"] = _step_length(record, against, step_s)

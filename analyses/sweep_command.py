@@ -103,7 +103,7 @@ def write_capacity(measured: xr.Dataset, folder: Path) -> Sequence[Path]:
     from fwbio.record import save
 
     stem = f"capacity_{measured.attrs['config']['axis']}"
-    contents = {
+    contents: dict[str, str | bytes] = {
         f"{stem}.csv": capacity_table(measured),
         f"{stem}.png": capacity_figure(measured),
     }

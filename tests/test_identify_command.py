@@ -2,17 +2,19 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
 
-from fwbio import program, record, reference
+from fwbio import RULES, FwbioError, program, record, reference
 from fwbio.analyses import cli
 from fwbio.analyses.identification import Candidate, Identification, Parameter, identify
 from fwbio.analyses.identification.command import identify_command
 from fwbio.analyses.identification.csv_table import write_csv
+from fwbio.analyses.identification.outputs import write
 from fwbio.analyses.identification.replay import replay
 from fwbio.analyses.identification.tables import described, groups, plain, rows
 
@@ -217,6 +219,17 @@ def test_a_replay_runs_as_many_trials_as_it_is_told(rng):
     every, one = replay(made, candidate), replay(made, candidate, trials=1)
     assert every.sizes["change"] == 3 * one.sizes["change"]
     np.testing.assert_array_equal(every.predicted[: one.sizes["change"]], one.predicted)
+
+
+def test_a_rule_of_ones_own_is_replayed_where_it_is_given(rng, tmp_path):
+    made = recording("delta", rng)
+    own = replace(RULES["delta"], name="mine")
+    answer = identify(made, rules=[own, "hebb"])
+    same = replay(made, identify(made, rules=["delta"])["delta"])
+    np.testing.assert_allclose(replay(made, answer["mine"], rule=own).predicted, same.predicted)
+    with pytest.raises(FwbioError, match="no rule called 'mine'"):
+        replay(made, answer["mine"])
+    assert len(write(answer, made, tmp_path, command="mine()", rules=[own])) == 3
 
 
 def test_a_refused_rule_is_not_replayed(rng):

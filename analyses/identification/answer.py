@@ -40,7 +40,8 @@ class Candidate:
         log_likelihood: of everything observed.
         bic: free log N - 2 log L: less is better.
         explained: the share of the variance of one-step changes that the rule explains: 1 minus the
-            mean square of what it fails to predict over that of what "no change" fails to.
+            mean square of what it fails to predict over that of weights that wander by chance and
+            follow no rule, filtered alike.
         residual: root mean square of what it fails to predict over that of what was observed.
         process: the share of that which is noise of the memory's own, not of observing it.
         refused: why the rule is no candidate, or None.

@@ -1,6 +1,7 @@
 """The files of an identification; the last one stays until all are written aside."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import wrap
 
@@ -13,13 +14,19 @@ from fwbio.analyses.identification.tables import constants, groups, plain, rows
 from fwbio.analyses.outputs import png
 from fwbio.files import write_together
 from fwbio.record import versions
+from fwbio.rule import Rule
 
 DATA, TABLE, FIGURE = "identification.json", "identification.csv", "identification.png"
 MOST_WEIGHTS = 10_000_000  # of all steps at once, that are run anew for a figure
 
 
 def write(
-    answer: Identification, record: xr.Dataset | Recording, folder: Path, *, command: str
+    answer: Identification,
+    record: xr.Dataset | Recording,
+    folder: Path,
+    *,
+    command: str,
+    rules: Iterable[Rule] = (),
 ) -> list[Path]:
     """Write identification.json, identification.csv and identification.png.
 
@@ -28,6 +35,7 @@ def write(
         record: what it is about.
         folder: where they go; earlier ones stay until all are ready.
         command: what makes the same again, kept with the numbers.
+        rules: those of its candidates that are not of the table.
 
     Returns:
         The paths written.
@@ -39,17 +47,20 @@ def write(
     contents = {
         DATA: json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False).encode(),
         TABLE: rows(answer).to_csv(index=False).encode(),
-        FIGURE: figure(answer, record),
+        FIGURE: figure(answer, record, rules=rules),
     }
     return write_together(folder, contents)
 
 
-def figure(answer: Identification, record: xr.Dataset | Recording) -> bytes:
+def figure(
+    answer: Identification, record: xr.Dataset | Recording, *, rules: Iterable[Rule] = ()
+) -> bytes:
     """The ranking, the constants, and what the best rules predict, as PNG.
 
     Args:
         answer: of `fwbio.analyses.identification.identify`.
         record: what it is about.
+        rules: those of its candidates that are not of the table.
     """
     from matplotlib.figure import Figure
 
@@ -60,11 +71,14 @@ def figure(answer: Identification, record: xr.Dataset | Recording) -> bytes:
     plots.ranking(answer, left)
     plots.parameters(answer, middle)
     recording = record if isinstance(record, Recording) else from_record(record)
+    own = {rule.name: rule for rule in rules}
     weights = recording.steps * recording.pre * recording.post
     trials = max(1, MOST_WEIGHTS // weights)
     plots.changes(
         {
-            c.rule: replay(recording, c, observed=answer.observed, trials=trials)
+            c.rule: replay(
+                recording, c, observed=answer.observed, trials=trials, rule=own.get(c.rule)
+            )
             for c in compared(answer)
         },
         right,

@@ -13,7 +13,8 @@ from fwbio.analyses.identification.unknowns import Model, Observed, model
 from fwbio.errors import FwbioError
 from fwbio.local import stepper
 from fwbio.normal_form import advance, normal_form, normalised
-from fwbio.rules import RULES
+from fwbio.rule import Rule
+from fwbio.rules import resolve
 
 
 def replay(
@@ -22,6 +23,7 @@ def replay(
     *,
     observed: Observed = "weights",
     trials: int | None = None,
+    rule: Rule | None = None,
 ) -> xr.Dataset:
     """Changes of the weights, or read-outs, beside those of the rule run alone from its start.
 
@@ -34,12 +36,14 @@ def replay(
         observed: "weights", whose changes from one snapshot to the next are given; or "readout".
         trials: how many to run, the first ones; all unless given. The weights of all their steps
             are held at once.
+        rule: the candidate's, where it is not of the table.
 
     Returns:
         `observed` and `predicted` (change), every number that was seen, in the observations' unit.
 
     Raises:
-        FwbioError: the record is no recording, or the candidate was refused.
+        FwbioError: the record is no recording, or the candidate was refused, or its rule is not of
+            the table and not given.
     """
     if candidate.refused is not None:
         raise FwbioError(
@@ -49,7 +53,8 @@ def replay(
         )
     recording = record if isinstance(record, Recording) else from_record(record)
     recording = _first(recording, trials)
-    found = _model(recording, candidate, observed)
+    rule = resolve(candidate.rule) if rule is None else rule
+    found = _model(rule, recording, candidate, observed)
     weights, readout = _run(found, _theta(found, candidate))
     if observed == "weights":
         courses = np.asarray(recording.weights), weights[:, recording.snapshots]
@@ -84,9 +89,9 @@ def _first(recording: Recording, trials: int | None) -> Recording:
     return replace(recording, **some)
 
 
-def _model(recording: Recording, candidate: Candidate, observed: Observed) -> Model:
+def _model(rule: Rule, recording: Recording, candidate: Candidate, observed: Observed) -> Model:
     fitted = any(p.name == "scale" for p in candidate.parameters)
-    return model(RULES[candidate.rule], recording, observed=observed, scale=None if fitted else 1.0)
+    return model(rule, recording, observed=observed, scale=None if fitted else 1.0)
 
 
 def _theta(found: Model, candidate: Candidate) -> np.ndarray:
