@@ -151,6 +151,7 @@ def compare_laws(
         AICc = chi^2 + 2 k + 2 k (k + 1) / (n - k - 1),   weight ~ exp(-AICc / 2)
 
     With errors unknown, n ln(chi^2 / n) stands for chi^2, and the error is one more of the k.
+    Points count as independent: where those of one trial err together, weights are too sure.
 
     Args:
         curve: as `fit` takes it.
