@@ -30,7 +30,7 @@ PROGRAMMERS: Mapping[str, str] = MappingProxyType(
         "trained": "a slow net trained by gradient descent",
     }
 )
-_KEYS = {"similarity": "correlated", "active": "sparse"}
+KEYS: Mapping[str, str] = MappingProxyType({"similarity": "correlated", "active": "sparse"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +83,19 @@ class Sweep:
             raise FwbioError(
                 f"{name!r} has an argument of its own", where="sizes", mend=f"give {name} as that"
             )
-        if self.sizes.get("keys", _KEYS.get(self.axis)) != _KEYS.get(
+        if self.sizes.get("keys", KEYS.get(self.axis)) != KEYS.get(
             self.axis, self.sizes.get("keys")
         ):
             raise FwbioError(
                 f"the axis {self.axis!r} has keys of its own",
                 where="sizes",
-                mend=f"leave keys out, they are {_KEYS[self.axis]}",
+                mend=f"leave keys out, they are {KEYS[self.axis]}",
             )
 
     @property
     def keys(self) -> str:
         """Which keys the episodes have."""
-        return str(self.sizes.get("keys", _KEYS.get(self.axis, "gaussian")))
+        return str(self.sizes.get("keys", KEYS.get(self.axis, "gaussian")))
 
     @property
     def signs(self) -> bool:
@@ -105,8 +105,8 @@ class Sweep:
     def sizes_at(self, value: float) -> dict[str, Any]:
         """The sizes of the episode at a place of the axis."""
         sizes = {"pairs": self.pairs, "noise": self.noise, **self.sizes}
-        if self.axis in _KEYS:
-            sizes["keys"] = _KEYS[self.axis]
+        if self.axis in KEYS:
+            sizes["keys"] = KEYS[self.axis]
         sizes[self.axis] = int(value) if self.axis == "pairs" and value == int(value) else value
         return sizes
 

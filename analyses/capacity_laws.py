@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio.analyses.capacity import MEASURES
+from fwbio.analyses.capacity_config import KEYS
 from fwbio.analyses.capacity_expectations import expected
 from fwbio.analyses.capacity_overlaps import (
     Overlaps,
@@ -185,9 +186,7 @@ def _overlaps(
     """The overlaps of a code, where they are known."""
     if programmer == "trained" or "coding" in config["code"]:
         return None
-    keys = {"similarity": "correlated", "active": "sparse"}.get(
-        config["axis"], sizes.get("keys", "gaussian")
-    )
+    keys = KEYS.get(config["axis"], sizes.get("keys", "gaussian"))
     pre, noise = sizes.get("pre", _PRE), float(sizes["noise"])
     plain = programmer == "direct"
     if keys == "gaussian":
