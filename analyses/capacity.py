@@ -249,7 +249,7 @@ def crossing(
     Args:
         axis: x (n,), increasing.
         curve: y (n,).
-        error: standard errors of y (n,), taken as independent. Along noise, similarity and sparseness
+        error: standard errors of y (n,), taken as independent. Along noise, likeness and sparseness
             points may share their episodes and err together: the true one is then up to 1.4 times
             as large.
         level: in the curve's unit.
