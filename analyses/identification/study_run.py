@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import import_module
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from signal import SIG_IGN, SIGINT, signal
@@ -23,15 +24,34 @@ from fwbio.files import writes_told
 LEDGER = "cases.jsonl"
 COMMAND = "bench identification"
 GO_ON = "give the same command again: what was done is kept"
+HERE = "fwbio.analyses.identification"
 DECISIVE = (  # modules on which an answer depends
-    "data",
-    "unknowns",
-    "filtering",
-    "fitting",
-    "identifying",
-    "verdict",
-    "study",
-    "study_cases",
+    *(
+        f"{HERE}.{name}"
+        for name in (
+            "data",
+            "unknowns",
+            "filtering",
+            "fitting",
+            "identifying",
+            "verdict",
+            "study",
+            "study_cases",
+        )
+    ),
+    *(
+        f"fwbio.{name}"
+        for name in (
+            "rule",
+            "rules",
+            "traces",
+            "local",
+            "normal_form",
+            "program",
+            "reference",
+            "record",
+        )
+    ),
 )
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -82,8 +102,7 @@ def run(
 
 def fingerprint() -> str:
     """What tells this code from code that may answer otherwise."""
-    folder = Path(__file__).parent
-    text = b"".join((folder / f"{name}.py").read_bytes() for name in DECISIVE)
+    text = b"".join(Path(str(import_module(name).__file__)).read_bytes() for name in DECISIVE)
     return hashlib.sha256(text).hexdigest()[:16]
 
 
