@@ -1,7 +1,7 @@
 """Recordings as CSV: one row a presentation, one column a channel.
 
-    step          presentation, a whole number; each at most once a trial
-    trial         optional: the episode
+    step          presentation: whole numbers in a row, every one that there was
+    trial         optional: the episode, a number or a name
     key_0, ..     presynaptic activity
     value_0, ..   the value or teaching input; or post_0, .., postsynaptic activity
     query_0, ..   optional: what the memory was asked by after the step
@@ -9,10 +9,14 @@
     weight_I_J    optional: the weight from channel I to channel J after the step, likewise
     log_decay, beta, interval    optional: gates that varied, and seconds since the step before
 
+Columns are separated by commas, semicolons or tabs. Others than these are left aside, and named in
+the attribute `ignored_columns`, unless they look like one of these spelt wrong.
+
 Source of the form: one observation a row, Wickham 2014, 10.18637/jss.v059.i10.
 """
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +29,13 @@ from fwbio.record import SCHEMA
 
 GATES = ("log_decay", "beta", "interval")
 _VECTORS = {"key": "pre", "value": "post", "query": "pre", "readout": "post"}
+_WORDS = ("step", "trial", *GATES)
 _COLUMN = re.compile(r"(key|value|post|query|readout)_(\d+)|weight_(\d+)_(\d+)")
+_FAMILY = re.compile(
+    r"(keys?|values?|posts?|query|queries|readouts?|weights?)[ _.-]?\w*", re.IGNORECASE
+)
+_MAY_BE_EMPTY = ("weight_", "readout_")
+_SEPARATORS = ",;\t"
 
 
 def read_csv(path: str | Path) -> xr.Dataset:
@@ -34,18 +44,23 @@ def read_csv(path: str | Path) -> xr.Dataset:
     Args:
         path: of a file with the columns of this module.
 
+    Returns:
+        The variables of its columns; trials that are named have their names as coordinate.
+
     Raises:
-        FwbioError: there is no such file, or it is no table; a column is missing, unknown, has gaps
-            in its numbering or is not of numbers; a step is there twice, or not in every trial.
+        FwbioError: there is no such file, or it is no table or has no rows; a column is missing,
+            misspelt, has gaps in its numbering or is not of finite numbers; a step is missing, not
+            a whole number or there twice, or not in every trial; read-outs alone have no queries.
     """
     path = Path(path)
     frame = _frame(path)
-    columns = _columns(frame, path)
-    frame = _numbers(frame, path)
-    trial = frame["trial"] if "trial" in frame else pd.Series(0, index=frame.index)
-    frame = frame.assign(trial=trial).sort_values(["trial", "step"], kind="stable")
-    _check_steps(frame, path)
-    trials = frame["trial"].nunique()
+    columns, ignored = _columns(frame, path)
+    frame = _numbers(frame.drop(columns=ignored), path)
+    labels = _trials(frame, path)
+    frame = frame.sort_values(["trial", "step"], kind="stable")
+    _check_steps(frame, labels, path)
+    _check_seen(frame, columns, path)
+    trials = len(labels)
 
     def block(names: list[str], *shape: int) -> np.ndarray:
         return frame[names].to_numpy(np.float64).reshape(trials, -1, *shape)
@@ -64,7 +79,10 @@ def read_csv(path: str | Path) -> xr.Dataset:
     dataset = xr.Dataset(found)
     for name in found:
         dataset[name].attrs = {"long_name": SCHEMA[name].long_name}
-    return dataset
+    if any(isinstance(label, str) for label in labels):
+        dataset = dataset.assign_coords(trial=("trial", list(map(str, labels))))
+        dataset["trial"].attrs = {"units": "1", "long_name": "episode"}
+    return dataset.assign_attrs(ignored_columns=ignored) if ignored else dataset
 
 
 def write_csv(record: xr.Dataset, path: str | Path) -> Path:
@@ -127,7 +145,10 @@ def _frame(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FwbioError("there is no such file", where=str(path), mend="check the name")
     try:
-        frame = pd.read_csv(path, skipinitialspace=True)
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            header = file.readline()
+        separator = max(_SEPARATORS, key=header.count)
+        frame = pd.read_csv(path, sep=separator, skipinitialspace=True, index_col=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise FwbioError(
             f"no table of comma-separated values ({str(error).splitlines()[0]})",
@@ -138,20 +159,18 @@ def _frame(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _columns(frame: pd.DataFrame, path: Path) -> dict[str, list[str]]:
-    """The columns of each variable, in the order of their channels."""
+def _columns(frame: pd.DataFrame, path: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """The columns of each variable, in the order of their channels, and those left aside."""
     found: dict[str, dict[tuple[int, ...], str]] = {}
+    ignored = []
     for column in map(str, frame.columns):
-        if column in {"step", "trial", *GATES}:
+        if column in _WORDS:
             continue
         match = _COLUMN.fullmatch(column)
         if match is None:
-            raise FwbioError(
-                f"the column {column!r} is none that a recording has",
-                where=str(path),
-                mend="use step, trial, key_0 .., value_0 .., query_0 .., readout_0 .., weight_0_0"
-                f" .., {', '.join(GATES)}",
-            )
+            _check_spelling(column, frame.columns, path)
+            ignored.append(column)
+            continue
         name = {None: "weight", "post": "value"}.get(match[1], match[1])
         index = tuple(int(i) for i in (match[2], match[3], match[4]) if i is not None)
         if index in found.setdefault(name, {}):
@@ -165,10 +184,37 @@ def _columns(frame: pd.DataFrame, path: Path) -> dict[str, list[str]]:
         if name not in frame and name not in found:
             column = name if name == "step" else f"{name}_0"
             raise FwbioError(
-                f"there is no column {column!r}", where=str(path), mend="give one column a channel"
+                f"there is no column {column!r}",
+                where=str(path),
+                mend="number presentations in it" if name == "step" else "give one a channel",
             )
+    if frame.empty:
+        raise FwbioError(
+            "a header and no rows", where=str(path), mend="give one row a presentation"
+        )
     _check_channels(found, path)
-    return {name: [by[i] for i in sorted(by)] for name, by in found.items()}
+    return {name: [by[i] for i in sorted(by)] for name, by in found.items()}, ignored
+
+
+def _check_spelling(column: str, columns: pd.Index, path: Path) -> None:
+    """Refuse a column that was meant to be one of a recording; one of something else passes."""
+    base = re.sub(r"\.\d+$", "", column)  # how pandas tells columns of one name apart
+    if base != column and base in columns:
+        raise FwbioError(
+            f"the column {base!r} is there twice", where=str(path), mend="keep one of them"
+        )
+    digits = "_".join(re.findall(r"\d+", column))
+    families = [f"{name}_{digits}" for name in (*_VECTORS, "post", "weight")] if digits else []
+    words = [word for word in _WORDS if word not in columns]
+    near = get_close_matches(column.lower(), [*families, *words], n=1, cutoff=0.7)
+    if near or _FAMILY.fullmatch(column):
+        told = f"did you mean {near[0]!r}? (" if near else "("
+        raise FwbioError(
+            f"the column {column!r} is none that a recording has",
+            where=str(path),
+            mend=f"{told}there are {', '.join(_WORDS)}, key_0 .., value_0 .. or post_0 ..,"
+            " query_0 .., readout_0 .., weight_0_0 ..)",
+        )
 
 
 def _check_channels(found: dict[str, dict[tuple[int, ...], str]], path: Path) -> None:
@@ -193,36 +239,112 @@ def _check_channels(found: dict[str, dict[tuple[int, ...], str]], path: Path) ->
 
 
 def _numbers(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    for column in frame.columns:
-        values = pd.to_numeric(frame[column], errors="coerce")
-        bad = values.isna() & frame[column].notna()
-        gaps = values.isna() & ~str(column).startswith(("weight_", "readout_"))
-        for fault, what in ((bad, "not a number"), (gaps, "empty")):
+    """The columns as finite numbers, but for `trial`; weights and read-outs may be empty."""
+    numbers = {}
+    for column in map(str, frame.columns.drop("trial", errors="ignore")):
+        values = pd.to_numeric(frame[column], errors="coerce").astype(np.float64)
+        optional = column.startswith(_MAY_BE_EMPTY)
+        faults = {
+            "not a number": values.isna() & frame[column].notna(),
+            "empty": values.isna() & (not optional),
+            "infinite": np.isinf(values),
+        }
+        for what, fault in faults.items():
             if fault.any():
                 row = int(np.flatnonzero(fault)[0])
                 told = f" ({frame[column].iloc[row]!r})" if what == "not a number" else ""
                 raise FwbioError(
                     f"column {column!r} is {what} in line {row + 2}{told}",
                     where=str(path),
-                    mend="give a number, or leave out the row",
+                    mend=_mend(column, optional),
                 )
-        frame = frame.assign(**{str(column): values})
-    return frame
+        numbers[column] = values
+    return frame.assign(**numbers)
 
 
-def _check_steps(frame: pd.DataFrame, path: Path) -> None:
+def _mend(column: str, optional: bool) -> str:
+    if optional:
+        return (
+            "give a number, decimals with a point, or leave the field empty where it was not seen"
+        )
+    if column == "step":
+        return "number every presentation"
+    return (
+        "give a number, decimals with a point; where nothing was presented it is 0, and no row of"
+        " a presentation may be left out"
+    )
+
+
+def _trials(frame: pd.DataFrame, path: Path) -> list[float | str]:
+    """The trials in their order, numbered in the column `trial` from then on."""
+    if "trial" not in frame:
+        frame["trial"] = 0
+        return [0.0]
+    named = frame["trial"]
+    if named.isna().any():
+        line = int(np.flatnonzero(named.isna())[0]) + 2
+        raise FwbioError(
+            f"column 'trial' is empty in line {line}",
+            where=str(path),
+            mend="say of every row which trial it is of",
+        )
+    numbers = pd.to_numeric(named, errors="coerce")
+    codes, labels = pd.factorize(numbers if numbers.notna().all() else named.astype(str), sort=True)
+    frame["trial"] = codes
+    return list(labels)
+
+
+def _check_steps(frame: pd.DataFrame, labels: list[float | str], path: Path) -> None:
+    def of(row: pd.Series) -> str:
+        label = labels[int(row["trial"])]
+        return f"step {row['step']:g} of trial {label if isinstance(label, str) else f'{label:g}'}"
+
     twice = frame.duplicated(["trial", "step"])
     if twice.any():
-        row = frame[twice].iloc[0]
         raise FwbioError(
-            f"step {row['step']:g} of trial {row['trial']:g} is there twice",
+            f"{of(frame[twice].iloc[0])} is there twice",
             where=str(path),
-            mend="give each step one row, or number trials in a column `trial`",
+            mend="give each step one row, or name trials in a column `trial`",
+        )
+    broken = frame["step"] != frame["step"].round()
+    if broken.any():
+        raise FwbioError(
+            f"{of(frame[broken].iloc[0])} is no whole number",
+            where=str(path),
+            mend="number presentations 0, 1, 2 ..; times go into `interval`, in seconds since the"
+            " step before",
+        )
+    far = frame.groupby("trial")["step"].diff() > 1
+    if far.any():
+        row = frame[far].iloc[0]
+        raise FwbioError(
+            f"before {of(row)} a step is missing",
+            where=str(path),
+            mend="give every step that was presented, and leave only weights or read-outs empty:"
+            " decay and traces go on in between",
         )
     steps = [tuple(rows) for _, rows in frame.groupby("trial")["step"]]
     if any(other != steps[0] for other in steps):
         raise FwbioError(
             "trials differ in their steps",
             where=str(path),
-            mend="give every trial the same steps, with weights left empty where not seen",
+            mend="number steps anew in each trial, and end shorter trials with rows whose keys and"
+            " values are 0 and whose weights and read-outs are empty",
+        )
+
+
+def _check_seen(frame: pd.DataFrame, columns: dict[str, list[str]], path: Path) -> None:
+    if "weight" in columns and frame[columns["weight"]].isna().all(axis=None):
+        if "readout" in columns:
+            mend = "fill in those that were seen, or remove these columns to explain read-outs"
+        else:
+            mend = "fill in those that were seen"
+        raise FwbioError(
+            "no weight was observed: all fields of weights are empty", where=str(path), mend=mend
+        )
+    if "readout" in columns and "query" not in columns and "weight" not in columns:
+        raise FwbioError(
+            "there are read-outs, and nothing says what was asked",
+            where=str(path),
+            mend="give query_0 .., one for each key_0 ..; the key itself, where it was the query",
         )
