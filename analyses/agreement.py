@@ -12,6 +12,7 @@ from fwbio.analyses.blockwise import blockwise
 from fwbio.analyses.recall import cosine
 from fwbio.errors import FwbioError
 from fwbio.program import EXECUTED
+from fwbio.record import with_snapshots
 
 ROUNDING = 1e-14  # of a mean, below which what is left about it is none
 
@@ -23,6 +24,9 @@ def align(record: xr.Dataset, reference: xr.Dataset) -> tuple[xr.Dataset, xr.Dat
         record: a run of a program, or of its first trials.
         reference: another.
 
+    Returns:
+        Both, with weights over snapshots where they have weights.
+
     Raises:
         FwbioError: the rules or any stream of the two programs differ.
     """
@@ -31,7 +35,7 @@ def align(record: xr.Dataset, reference: xr.Dataset) -> tuple[xr.Dataset, xr.Dat
         raise _differ(f"the rules {names[0]!r} and {names[1]!r} differ")
     if ("trial" in record.dims) != ("trial" in reference.dims):
         raise _differ("one record has the dim trial and the other has not")
-    record, reference = first_trials(record, reference)
+    record, reference = (with_snapshots(r) for r in first_trials(record, reference))
     equal: dict[str, Any] = {}
     for name in EXECUTED:
         if name not in record and name not in reference:
@@ -43,6 +47,21 @@ def align(record: xr.Dataset, reference: xr.Dataset) -> tuple[xr.Dataset, xr.Dat
         if not same:
             raise _differ(f"{name!r} differs")
     return record, reference
+
+
+def need(*records: xr.Dataset, name: Literal["readout", "weights"]) -> None:
+    """Check that records have what they are to be compared by.
+
+    Raises:
+        FwbioError: one of them lacks it.
+    """
+    if not all(name in record for record in records):
+        words = {"readout": "read-outs", "weights": "weights"}[name]
+        raise FwbioError(
+            f"one of them has no {name!r}",
+            where="the two records to compare",
+            mend=f"give records of {words}, or compare them by the other",
+        )
 
 
 def first_trials(record: xr.Dataset, other: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
@@ -67,7 +86,7 @@ def readout_agreement(record: xr.Dataset, reference: xr.Dataset) -> float:
         reference: the run to compare with.
 
     Raises:
-        FwbioError: the two ran different programs.
+        FwbioError: the two ran different programs, or one lacks what is compared.
     """
     record, reference = align(record, reference)
     return correlation(scored_moments(record, reference))
@@ -83,7 +102,7 @@ def weight_agreement(record: xr.Dataset, reference: xr.Dataset) -> float:
         reference: the run to compare with.
 
     Raises:
-        FwbioError: the two ran different programs.
+        FwbioError: the two ran different programs, or one lacks what is compared.
     """
     return float(weight_cosine(*align(record, reference)).mean())
 
@@ -104,7 +123,7 @@ def relative_error(
         of: "readout", x all scored read-outs; "weights", x all final weights.
 
     Raises:
-        FwbioError: the two ran different programs, or `of` is neither.
+        FwbioError: the two ran different programs, one lacks what is compared, or `of` is neither.
     """
     if of not in ("readout", "weights"):
         raise FwbioError(f"there is no error of {of!r}", where="of", mend="readout or weights")
@@ -118,7 +137,7 @@ def scored_readouts(record: xr.Dataset, reference: xr.Dataset) -> tuple[np.ndarr
     """The scored read-outs of two runs of one program, observation by observation, (n,) each.
 
     Raises:
-        FwbioError: the two ran different programs.
+        FwbioError: the two ran different programs, or one lacks what is compared.
     """
     record, reference = align(record, reference)
     y, y_ref, counted = xr.broadcast(record.readout, reference.readout, scored_steps(record))
@@ -157,6 +176,7 @@ def moments(x: np.ndarray, x_ref: np.ndarray, counted: np.ndarray) -> np.ndarray
 
 def scored_moments(record: xr.Dataset, reference: xr.Dataset) -> xr.DataArray:
     """`moments` of the scored read-outs of two aligned records, (.., moment)."""
+    need(record, reference, name="readout")
     found: xr.DataArray = blockwise(
         moments,
         record.readout,
@@ -171,6 +191,7 @@ def scored_moments(record: xr.Dataset, reference: xr.Dataset) -> xr.DataArray:
 
 def weight_moments(record: xr.Dataset, reference: xr.Dataset) -> xr.DataArray:
     """`moments` of the final weights of two aligned records, (.., moment)."""
+    need(record, reference, name="weights")
     found: xr.DataArray = blockwise(
         moments,
         *(r.weights.isel(snapshot=-1, drop=True) for r in (record, reference)),
@@ -184,6 +205,7 @@ def weight_moments(record: xr.Dataset, reference: xr.Dataset) -> xr.DataArray:
 
 def weight_cosine(record: xr.Dataset, reference: xr.Dataset) -> xr.DataArray:
     """The cosine of the final weights of two aligned records, of each trial (..)."""
+    need(record, reference, name="weights")
 
     def flat_cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         flat = (x.reshape(*x.shape[:-2], -1).astype(np.float64) for x in (a, b))

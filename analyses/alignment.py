@@ -24,12 +24,13 @@ import numpy as np
 import xarray as xr
 from scipy.stats import rankdata
 
-from fwbio.analyses.agreement import align, first_trials, scored_steps
+from fwbio.analyses.agreement import align, first_trials, need, scored_steps
 from fwbio.analyses.blockwise import blockwise
 from fwbio.analyses.geometry import numerical_rank
 from fwbio.analyses.labels import label
 from fwbio.analyses.recall import cosine
 from fwbio.errors import FwbioError
+from fwbio.record import with_snapshots
 
 Of = Literal["readout", "weights"]
 Components = int | Literal["all", "matched"]
@@ -276,11 +277,12 @@ def alignment(
 
     Raises:
         FwbioError: the two ran different programs, though they should not; they differ in steps, or
-            for weights in pre cells; `of` is neither.
+            for weights in pre cells; one has none of them, or NaN; `of` is neither.
     """
     if of not in ("weights", "readout"):
         raise FwbioError(f"there is no alignment of {of!r}", where="of", mend="weights or readout")
     record, other = align(record, other) if same_program else first_trials(record, other)
+    need(record, other, name=of)
     x, y, counted = _rows(record, other, of)
     values: xr.DataArray = blockwise(
         _measured,
@@ -310,7 +312,7 @@ def _rows(
     """The matrices (.., row, column) of two runs, and which rows count."""
     if of == "weights":
         x, y = (
-            r.weights.isel(snapshot=-1, drop=True).rename(pre="row", post="column")
+            with_snapshots(r).weights.isel(snapshot=-1, drop=True).rename(pre="row", post="column")
             for r in (record, other)
         )
         counted = xr.DataArray(np.ones(x.sizes["row"], dtype=bool), dims="row")
@@ -342,8 +344,18 @@ def _measured(
         items = rows == count
         # counted rows in their order, item after item: as many of each
         mine, theirs = (m[items][counted[items]].reshape(-1, count, m.shape[-1]) for m in (x, y))
+        _require_finite(mine, theirs)
         found[items] = _all_measures(mine, theirs, components)
     return found
+
+
+def _require_finite(*matrices: np.ndarray) -> None:
+    if not all(np.isfinite(x).all() for x in matrices):
+        raise FwbioError(
+            "final weights or scored read-outs are NaN or infinite",
+            where="the two records to compare",
+            mend="leave these trials or steps out, or fill them in",
+        )
 
 
 def _all_measures(x: np.ndarray, y: np.ndarray, components: Components) -> np.ndarray:

@@ -10,6 +10,7 @@ import xarray as xr
 from fwbio.analyses.blockwise import blockwise
 from fwbio.analyses.labels import label
 from fwbio.errors import FwbioError
+from fwbio.record import with_snapshots
 
 MEASURES = {
     "effective_rank": "effective rank",
@@ -114,7 +115,7 @@ def spectra(record: xr.Dataset, *, snapshots: int | None = None) -> xr.Dataset:
     """The singular values of a record's weights, and the measures of them, snapshot by snapshot.
 
     Args:
-        record: with `weights` (.., snapshot, pre, post).
+        record: with `weights` (.., snapshot or step, pre, post).
         snapshots: how many of them, evenly spaced and the last among them; all unless given.
 
     Returns:
@@ -124,12 +125,19 @@ def spectra(record: xr.Dataset, *, snapshots: int | None = None) -> xr.Dataset:
         record is.
 
     Raises:
-        FwbioError: the record has no weights, or no snapshots are asked for.
+        FwbioError: the record has no weights, or no snapshots are asked for; a weight is NaN or
+            infinite (of a lazy record as it is computed).
     """
     weights = kept_weights(record, snapshots)
     modes = min(weights.sizes["pre"], weights.sizes["post"])
+    after = weights["snapshot"].drop_vars("snapshot", errors="ignore")
     values: xr.DataArray = blockwise(
-        singular_values, weights, core=[["pre", "post"]], out=["mode"], sizes={"mode": modes}
+        _finite_singular_values,
+        weights,
+        after,
+        core=[["pre", "post"], []],
+        out=["mode"],
+        sizes={"mode": modes},
     ).assign_coords(mode=np.arange(1, modes + 1))
     precision = float(np.finfo(weights.dtype if weights.dtype.kind == "f" else float).eps)
     of_values = {
@@ -157,12 +165,14 @@ def kept_weights(record: xr.Dataset, snapshots: int | None = None) -> xr.DataArr
     """A record's weights, all snapshots or some evenly spaced ones and the last.
 
     Raises:
-        FwbioError: the record has no weights, or no snapshots are asked for.
+        FwbioError: the record has no weights, or not over snapshots or steps, or no snapshots are
+            asked for.
     """
     if "weights" not in record:
         raise FwbioError(
             "there are no weights", where="record", mend="keep them: weights='all' as it is run"
         )
+    record = with_snapshots(record)
     if snapshots is None:
         return record.weights
     if snapshots < 1:
@@ -172,6 +182,20 @@ def kept_weights(record: xr.Dataset, snapshots: int | None = None) -> xr.DataArr
     count = record.sizes["snapshot"]
     steps = np.unique(np.linspace(0, count - 1, min(snapshots, count)).round().astype(int))
     return record.weights.isel(snapshot=steps if snapshots > 1 else [count - 1])
+
+
+def _finite_singular_values(weights: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """`singular_values` of weights (.., pre, post) kept after steps (..), if they have any."""
+    bad = ~np.isfinite(weights).all((-2, -1))
+    if bad.any():
+        steps = np.unique(np.broadcast_to(after, bad.shape)[bad])
+        more = f" and {len(steps) - 1} more" if len(steps) > 1 else ""
+        raise FwbioError(
+            f"weights are NaN or infinite at snapshot {steps[0]}{more}",
+            where="record, weights",
+            mend="leave these out, or fill them in",
+        )
+    return singular_values(weights)
 
 
 def _relative(values: np.ndarray) -> np.ndarray:

@@ -13,8 +13,9 @@ import xarray as xr
 from fwbio import reference
 from fwbio.analyses.blockwise import blockwise
 from fwbio.analyses.labels import label
-from fwbio.analyses.recall import shown_value
+from fwbio.analyses.recall import require, shown_value
 from fwbio.errors import FwbioError
+from fwbio.record import with_snapshots
 from fwbio.rule import Rule
 from fwbio.rules import resolve
 
@@ -89,8 +90,8 @@ def interference(record: xr.Dataset, *, by: By = "projection") -> xr.Dataset:
     those of the last.
 
     Args:
-        record: with `weights`; keys are read where they are at rest for rules whose keys facilitate
-            and depress.
+        record: with `weights` and the attribute `rule`; keys are read where they are at rest for
+            rules whose keys facilitate and depress.
         by: "projection", M_ij = <y_i, v_j> / |v_j|^2; "regression", the coefficients of the values
             in y_i.
 
@@ -100,7 +101,8 @@ def interference(record: xr.Dataset, *, by: By = "projection") -> xr.Dataset:
         where the record is. `cue` and `pair` are the steps.
 
     Raises:
-        FwbioError: the record has no weights, or `by` is neither.
+        FwbioError: the record has no weights, keys or values, or nothing says which rule reads
+            them; `by` is neither.
     """
     measures: dict[str, Callable] = {"projection": projections, "regression": coefficients}
     if by not in measures:
@@ -109,6 +111,7 @@ def interference(record: xr.Dataset, *, by: By = "projection") -> xr.Dataset:
         )
     if "weights" not in record:
         raise FwbioError("there are no weights", where="record", mend="give the record of a run")
+    require(record, "key", "value")
     stored, steps = _stored(record)
     read = _read(record, _last_substep(record.key).isel(step=steps))
     value = shown_value(record).isel(step=steps).where(stored, 0)
@@ -170,7 +173,7 @@ def key_traces(program: xr.Dataset) -> xr.DataArray:
 
 def _impulses(program: xr.Dataset) -> xr.Dataset:
     """The reference's run of the program, each pair's value a one at a post channel of its own."""
-    rule = resolve(str(program.attrs.get("rule")))
+    rule = _rule(program)
     if rule.terms.transposed or rule.terms.plasticity not in LINEAR_IN_VALUES:
         raise FwbioError(
             f"{rule.name!r} is not linear in its values",
@@ -195,6 +198,21 @@ def _impulses(program: xr.Dataset) -> xr.Dataset:
     return reference.execute(made)
 
 
+def _rule(record: xr.Dataset) -> Rule:
+    """The rule that a record names.
+
+    Raises:
+        FwbioError: it names none, or one that there isn't.
+    """
+    if "rule" not in record.attrs:
+        raise FwbioError(
+            "the attribute 'rule' is missing: what a key reads depends on the rule",
+            where="record",
+            mend="name it, record.assign_attrs(rule='hebb'); 'hebb' and 'delta' read y = W^T k",
+        )
+    return resolve(str(record.attrs["rule"]))
+
+
 def _stored(record: xr.Dataset) -> tuple[xr.DataArray, np.ndarray]:
     """Which of the pairs each trial stores (.., step), and the steps of all pairs."""
     if "stored" not in record:
@@ -212,8 +230,10 @@ def _last_substep(key: xr.DataArray) -> xr.DataArray:
 
 def _read(record: xr.Dataset, cues: xr.DataArray) -> xr.DataArray:
     """What cues (.., step, pre) read from a record's final weights, (.., step, post)."""
-    rule: Rule = resolve(str(record.attrs.get("rule")))
+    rule = _rule(record)
     names = ["weights", *([rule.terms.companion] if rule.terms.companion else [])]
+    require(record, *names)
+    record = with_snapshots(record)
     final = [record[name].isel(snapshot=-1, drop=True) for name in names]
     core: list[list[str]] = [["step", "pre"], ["pre", "post"]]
     core += {"normaliser": [["pre"]], "gram": [["pre", "pre_other"], ["pre"]]}.get(

@@ -27,9 +27,9 @@ def overview(
     """Recall, agreement and geometry of a record, each read once, block by block where it is lazy.
 
     Args:
-        record: with `weights`; recall needs `target` and `stored`, curves over lags `lag`: what is
-            missing is left out.
-        reference: another run of its program, to agree with.
+        record: with `weights` (.., snapshot or step, pre, post); recall needs `readout`, `target`
+            and `stored`, curves over lags `lag`: what is missing is left out.
+        reference: another run of its program, to agree with in what both have.
         snapshots: how many snapshots' singular values to take, evenly spaced and the last among
             them; None for all.
         progress: whether a bar shows how far it is.
@@ -41,10 +41,11 @@ def overview(
         names have them; and means over trials of the measures of `spectra` over `snapshot`.
 
     Raises:
-        FwbioError: the record has neither weights nor targets; the two ran different programs.
+        FwbioError: the record has neither weights nor read-outs to look at, or weights that are
+            NaN; the two ran different programs.
     """
     lazy: dict[str, Any] = {}
-    if {"target", "stored"} <= set(record):
+    if {"target", "stored", "readout"} <= set(record):
         per_step = recall.per_step(record)
         lazy |= {f"recall_{name}": per_step[name] for name in RECALL}
         lazy["counted"] = agreement.scored_steps(record)
@@ -53,16 +54,19 @@ def overview(
     if "weights" in record:
         shapes = spectra(record, snapshots=snapshots).drop_vars("singular_value")
         lazy |= {str(name): shapes[name] for name in shapes}
-    if not lazy:
-        raise FwbioError(
-            "there is nothing to look at", where="record", mend="give the record of a run"
-        )
     if reference is not None:
         mine, theirs = agreement.align(record, reference)
-        lazy["readout_moments"] = agreement.scored_moments(mine, theirs)
+        if "readout" in mine and "readout" in theirs:
+            lazy["readout_moments"] = agreement.scored_moments(mine, theirs)
         if "weights" in mine and "weights" in theirs:
             lazy["weight_moments"] = agreement.weight_moments(mine, theirs)
             lazy["weight_cosine"] = agreement.weight_cosine(mine, theirs)
+    if not lazy:
+        raise FwbioError(
+            "there is nothing to look at",
+            where="record",
+            mend="give a record with `weights`, or with `readout` and `target` or a reference",
+        )
     return _described(_computed(lazy, progress=progress))
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from fwbio.errors import FwbioError, unknown_name
+
 STORED = 2**23  # bytes of a stored block: some milliseconds to read
 READ = "8 MiB"  # of a block that is read and analysed at once, with a few copies in each thread
 SNAPSHOTS = 8  # at most in a stored block, so that the last ones are read without most others
@@ -39,14 +41,17 @@ def stored(sizes: Mapping[Hashable, int], itemsize: int, whole: Iterable[str]) -
     return tuple(shape.values())
 
 
-def laid_out(node: xr.Dataset, whole: Iterable[str]) -> xr.Dataset:
+def laid_out(node: Any, whole: Iterable[str]) -> Any:
     """A dataset whose numbers will be stored in blocks, and are cut so where they are lazy.
 
     Args:
-        node: a dataset, which is not changed.
+        node: a dataset or a tree of them, which is not changed.
         whole: dims that are not cut.
     """
     together = tuple(whole)
+    if isinstance(node, xr.DataTree):
+        nodes = {part.path: part.to_dataset(inherit=False) for part in node.subtree}
+        return xr.DataTree.from_dict({at: laid_out(part, together) for at, part in nodes.items()})
     cut = node.copy()
     for name, array in node.variables.items():
         if name in node.indexes or array.ndim == 0 or array.dtype.kind not in "biufc":
@@ -60,6 +65,32 @@ def laid_out(node: xr.Dataset, whole: Iterable[str]) -> xr.Dataset:
         kept = {k: v for k, v in array.encoding.items() if k not in {"preferred_chunks", "shards"}}
         cut[name].encoding = kept | {"chunks": shape}
     return cut
+
+
+def check(chunks: Any, dims: Iterable[str]) -> None:
+    """Check the `chunks` that a user asks for.
+
+    Args:
+        chunks: sizes by dim.
+        dims: those that the store has.
+
+    Raises:
+        FwbioError: they are no sizes by dim, or one of them is no dim of the store, or no size.
+    """
+    if not isinstance(chunks, Mapping):
+        raise FwbioError(
+            f"{chunks!r} are none", where="chunks", mend='give "auto", None or sizes by dim'
+        )
+    known = set(dims)
+    for dim, size in chunks.items():
+        if dim not in known:
+            raise unknown_name(dim, known, kind="dim", where="chunks")
+        if not isinstance(size, int) or (size < 1 and size != -1):
+            raise FwbioError(
+                f"{size!r} is no size of {dim!r}",
+                where="chunks",
+                mend="give a whole number from 1, or -1 for the whole dim",
+            )
 
 
 def read(nodes: Iterable[xr.Dataset], whole: Iterable[str]) -> dict[Any, Any]:

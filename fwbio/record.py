@@ -12,7 +12,7 @@ import xarray as xr
 
 from fwbio import blocks
 from fwbio.attributes import decoded_attrs, encoded_attrs
-from fwbio.errors import FwbioError, unknown_name
+from fwbio.errors import FwbioError
 from fwbio.files import written_aside
 from fwbio.rules import RULES
 
@@ -109,6 +109,29 @@ def snapshot_steps(weights: Keep, steps: int) -> np.ndarray:
         where="weights",
         mend='give "last", "all" or a positive number n for every n-th step',
     )
+
+
+def with_snapshots(record: xr.Dataset) -> xr.Dataset:
+    """The record, its weights over `step` as weights with a snapshot, from 0, after every step.
+
+    Raises:
+        FwbioError: it has weights that lack one of the dims (.., snapshot or step, pre, post).
+    """
+    for name in SCHEMA.keys() & set(record.data_vars):
+        array = record[name]
+        if "snapshot" in SCHEMA[name].dims and {"snapshot", "step"} & set(array.dims) == {"step"}:
+            array = array.drop_vars("step", errors="ignore").rename(step="snapshot")
+            record = record.assign({name: array})
+    dims = record["weights"].dims if "weights" in record else SCHEMA["weights"].dims
+    if not set(SCHEMA["weights"].dims) <= set(dims):
+        raise FwbioError(
+            f"dims {dims} where (.., snapshot or step, pre, post) are needed",
+            where="record, weights",
+            mend="rename its dims; weights seen once are expand_dims(snapshot=[the step])",
+        )
+    if "snapshot" in record.coords or record.sizes.get("snapshot", 0) != record.sizes.get("step"):
+        return record
+    return record.assign_coords(snapshot=np.arange(record.sizes["snapshot"]))
 
 
 def from_run(
@@ -227,7 +250,9 @@ def validate(record: xr.Dataset, *, need: Iterable[str] = RECORD) -> list[str]:
 
 
 def _dim_faults(name: str, array: xr.Variable, variable: Variable) -> list[str]:
-    needed = [d for d in variable.dims if d not in variable.optional or d in array.dims]
+    every = "snapshot" not in array.dims and "step" in array.dims
+    dims = ["step" if every and d == "snapshot" else d for d in variable.dims]
+    needed = [d for d in dims if d not in variable.optional or d in array.dims]
     if missing := [d for d in needed if d not in array.dims]:
         return [f"{name!r} has dims {array.dims} and lacks {', '.join(missing)}"]
     if list(array.dims[array.ndim - len(needed) :]) != needed:
@@ -316,7 +341,7 @@ def save(record: xr.Dataset | xr.DataTree, path: str | Path) -> Path:
             encoded.to_netcdf(aside, engine="h5netcdf")
         else:
             # Zarr's format 3 doesn't specify strings of fixed length yet; format 2 does.
-            _laid_out(encoded).to_zarr(aside, consolidated=False, zarr_format=2)
+            blocks.laid_out(encoded, UNCUT).to_zarr(aside, consolidated=False, zarr_format=2)
     return path
 
 
@@ -346,7 +371,9 @@ def save_blocks(parts: Iterable[xr.Dataset], path: str | Path, *, dim: str = "tr
             encoded = encoded_attrs(part)
             try:
                 if i == 0:
-                    _laid_out(encoded).to_zarr(aside, consolidated=False, zarr_format=2)
+                    blocks.laid_out(encoded, UNCUT).to_zarr(
+                        aside, consolidated=False, zarr_format=2
+                    )
                 else:
                     encoded.to_zarr(aside, append_dim=dim, consolidated=False)
             except ValueError as error:
@@ -387,10 +414,6 @@ def load(path: str | Path, *, chunks: Chunks = "auto") -> xr.Dataset | xr.DataTr
         raise FwbioError(
             "NetCDF is read whole", where="chunks", mend="save it as .zarr, or leave chunks out"
         )
-    if not (chunks in ("auto", None) or isinstance(chunks, Mapping)):
-        raise FwbioError(
-            f"{chunks!r} are none", where="chunks", mend='give "auto", None or sizes by dim'
-        )
     try:
         tree = _open_zarr(path, chunks) if path.suffix == ".zarr" else _read_netcdf(path)
     except FwbioError:
@@ -419,28 +442,9 @@ def _open_zarr(path: Path, chunks: Chunks) -> xr.DataTree:
         return opened(None).load()
     nodes = [node.to_dataset(inherit=False) for node in opened(None).subtree]
     if chunks != "auto":
-        _check_chunks(chunks, {str(dim) for node in nodes for dim in node.dims})
+        blocks.check(chunks, {str(dim) for node in nodes for dim in node.dims})
         return opened(dict(chunks))
     import dask
 
     with dask.config.set({"array.chunk-size": blocks.READ}):
         return opened(blocks.read(nodes, UNCUT))
-
-
-def _check_chunks(chunks: Mapping[str, int], dims: set[str]) -> None:
-    for dim, size in chunks.items():
-        if dim not in dims:
-            raise unknown_name(dim, dims, kind="dim", where="chunks")
-        if not isinstance(size, int) or (size < 1 and size != -1):
-            raise FwbioError(
-                f"{size!r} is no size of {dim!r}",
-                where="chunks",
-                mend="give a whole number from 1, or -1 for the whole dim",
-            )
-
-
-def _laid_out(record: Any) -> Any:
-    if isinstance(record, xr.DataTree):
-        nodes = {node.path: node.to_dataset(inherit=False) for node in record.subtree}
-        return xr.DataTree.from_dict({at: _laid_out(node) for at, node in nodes.items()})
-    return blocks.laid_out(record, UNCUT)

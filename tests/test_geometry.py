@@ -6,7 +6,8 @@ import xarray as xr
 from programs import random_program
 from tolerances import assert_close, assert_expected
 
-from fwbio import RULES, FwbioError, program, reference
+from fwbio import RULES, FwbioError, program, record, reference
+from fwbio.analyses.alignment import alignment
 from fwbio.analyses.geometry import (
     condition,
     effective_rank,
@@ -26,6 +27,7 @@ from fwbio.analyses.interference import (
     projections,
 )
 from fwbio.analyses.labels import over_trials
+from fwbio.analyses.overview import overview
 from fwbio.analyses.recall import shown_value
 
 MEASURES = [effective_rank, participation_ratio, stable_rank]
@@ -259,3 +261,54 @@ def test_mistakes_about_interference_are_told(rng):
         interference(run, by="eye")
     with pytest.raises(FwbioError, match="there are no weights"):
         interference(run.drop_vars("weights"))
+
+
+def own_recording(rng):
+    """Keys, values and weights of a sum at every step, as a user has them: without attributes."""
+    made = reference.execute(random_program("hebb", rng), weights="all")
+    weights = made.weights.drop_vars("snapshot").rename(snapshot="step")
+    bare = xr.Dataset({"key": made.key, "value": made.value, "weights": weights})
+    return bare.drop_attrs(), made
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_weights_over_steps_are_analysed_as_those_over_snapshots(lazy, tmp_path, rng):
+    mine, made = own_recording(rng)
+    if lazy:
+        mine = record.load(record.save(mine, tmp_path / "mine.zarr"))
+    assert spectra(mine).drop_attrs().equals(spectra(made).drop_attrs())
+    found = overview(mine, mine)
+    assert_close(found.weight_agreement, 1.0, "float64")
+    assert "readout_agreement" not in found
+    assert_close(alignment(mine, mine).cosine.mean(), 1.0, "float64")
+    assert_close(alignment(mine, mine, same_program=False).cosine.mean(), 1.0, "float64")
+    named = interference(mine.assign_attrs(rule="hebb"))
+    steps = interference(made.drop_vars("stored", errors="ignore"))
+    assert_close(named.interference, steps.interference, "float64")
+
+
+def test_what_a_recording_lacks_is_told(rng):
+    mine, _ = own_recording(rng)
+    with pytest.raises(FwbioError, match="attribute 'rule' is missing"):
+        interference(mine)
+    with pytest.raises(FwbioError, match="there is no 'key'"):
+        interference(mine.drop_vars("key").assign_attrs(rule="hebb"))
+    with pytest.raises(FwbioError, match="has no 'readout'"):
+        alignment(mine, mine, of="readout")
+    with pytest.raises(FwbioError, match="has no 'weights'"):
+        alignment(mine, mine.drop_vars("weights"))
+    with pytest.raises(FwbioError, match="nothing to look at"):
+        overview(mine.drop_vars("weights"), mine)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_snapshot_whose_weights_are_not_finite_is_told(lazy, rng):
+    mine, _ = own_recording(rng)
+    mine.weights[{"step": 3, "pre": 0}] = np.nan
+    mine.weights[{"step": 5, "pre": 1}] = np.inf
+    mine = mine.chunk(step=2) if lazy else mine
+    with pytest.raises(FwbioError, match=r"at snapshot [35]"):
+        spectra(mine).compute()
+    spoilt = mine.isel(step=slice(4))
+    with pytest.raises(FwbioError, match="NaN or infinite"):
+        alignment(spoilt, spoilt).compute()

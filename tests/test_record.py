@@ -276,3 +276,33 @@ def test_versions_name_what_numbers_depend_on():
     versions = record.versions()
     assert versions["numpy"] == np.__version__
     assert {"fwbio", "xarray", "torch", "brian2"} <= versions.keys()
+
+
+def weights_of_every_step():
+    """A user's own recording: a sum of outer products, seen at every step, without attributes."""
+    rng = np.random.default_rng(0)
+    key, value = rng.standard_normal((12, 5)), rng.standard_normal((12, 3))
+    return xr.Dataset(
+        {
+            "key": (("step", "pre"), key),
+            "value": (("step", "post"), value),
+            "weights": (("step", "pre", "post"), np.cumsum(key[:, :, None] * value[:, None], 0)),
+        }
+    )
+
+
+def test_weights_over_steps_are_weights_with_a_snapshot_after_every_step(rng):
+    mine = weights_of_every_step()
+    assert record.validate(mine.assign_attrs(rule="hebb"), need=("key", "weights")) == []
+    timed = mine.assign_coords(step=0.1 * np.arange(12))  # seconds are no places in the program
+    for given in (mine, timed, mine.rename(step="snapshot").weights.to_dataset()):
+        found = record.with_snapshots(given)
+        assert found.weights.dims == ("snapshot", "pre", "post")
+        np.testing.assert_array_equal(found.weights.values, mine.weights.values)
+    np.testing.assert_array_equal(record.with_snapshots(timed).snapshot, np.arange(12))
+    kept = reference.execute(random_program("delta", rng), weights=2)
+    assert record.with_snapshots(kept).identical(kept)
+    with pytest.raises(FwbioError, match="snapshot or step, pre, post"):
+        record.with_snapshots(mine.isel(step=-1))
+    with pytest.raises(FwbioError, match="snapshot or step, pre, post"):
+        record.with_snapshots(mine.rename(post="cell"))
