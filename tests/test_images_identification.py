@@ -1,5 +1,7 @@
 """Images of identification's figures, of an answer and a study that are written down."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,6 +60,22 @@ def test_image_identification_plots_parameters():
 
 
 @pytest.mark.mpl_image_compare(**MPL)
+def test_image_identification_plots_parameters_of_many_channels():
+    erased = 0.3 + 0.2 * np.linspace(-1, 1, 128) ** 3
+    some = constant("erase", erased[:8], np.where(np.arange(8) < 5, 0.05, np.inf))
+    made = Candidate(
+        rule="kda",
+        parameters=(
+            constant("decay", 0.9 + 0.09 * np.sin(np.arange(128)), 0.02),
+            constant("beta", 1.4, 0.1, units="pA"),
+            replace(some, determined=False),
+        ),
+    )
+    whole = replace(answer(), candidates=(made,), rules=("kda",))
+    return panel(plots.parameters, whole, truth={"decay": np.full(128, 0.91)})
+
+
+@pytest.mark.mpl_image_compare(**MPL)
 def test_image_identification_plots_changes():
     rng = np.random.default_rng(0)
     observed = rng.standard_normal(120)
@@ -95,3 +113,11 @@ def test_image_identification_plots_accuracy():
         for name, share in (("weights", 0.98 - at / 100), ("read-outs", 0.9 - at / 40))
     }
     return panel(plots.accuracy, series, xlabel="noise on the weights (%)", target=0.95)
+
+
+def test_what_is_not_determined_has_no_point():
+    figure = panel(plots.parameters, answer(), rules=("comba",))
+    (ax,) = figure.axes
+    points = [line for line in ax.lines if line.get_marker() not in {"", "None", "|"}]
+    assert sorted({float(y) for line in points for y in line.get_ydata()}) == [0.0, 1.0]
+    assert "not determined" in ax.texts[0].get_text()

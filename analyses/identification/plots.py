@@ -17,6 +17,8 @@ SHARED = "#DDDDDD"
 TICKS = (-3000, -1000, -300, -100, -30, -10, -5, -2, 0)
 DECADES = 1.5  # between the smallest and the largest constant, above which the axis is logarithmic
 NONE = "none"
+MANY = 12  # channels, above which their constants are a median with bands
+MIDDLE = (2.5, 25.0, 75.0, 97.5)  # per cent of the channels, where the bands end
 
 
 def ranking(answer: Identification, ax: Axes, *, most: int = 12) -> Axes:
@@ -75,39 +77,76 @@ def parameters(
 ) -> Axes:
     """The constants of rules with their 95 % intervals, and the true ones as dashes.
 
-    A constant of several channels has a point for each, in their order. One that the data don't
-    determine is a hollow point without an interval.
+    A constant of several channels has a point for each, in their order; of more than a dozen, the
+    median with bands of the middle half and of 95 % of them. What the data don't determine has no
+    point: its row says so.
 
     Args:
         answer: of `fwbio.analyses.identification.identify`.
         ax: where to draw.
         rules: whose constants, the answer's first unless given, or the best's where it has none.
-        truth: true constants by name, where they are known.
+        truth: true constants by name, where they are known; of many channels, their median.
     """
     named = tuple(rules) if rules is not None else (groups(answer)[0][0].rule,)
-    rows = [(rule, p) for rule in named for p in answer[rule].parameters if p.units == "1"]
+    rows = [(rule, p) for rule in named for p in answer[rule].parameters if p.name != "half_life"]
     styles = rule_style(named)
-    ends = np.concatenate([np.ravel([p.value, p.low, p.high]) for _, p in rows] or [np.ones(1)])
-    spread = np.abs(ends[np.isfinite(ends) & (ends != 0)])
-    if (ends > 0).all() and spread.size and np.ptp(np.log10(spread)) > DECADES:
-        ax.set_xscale("log")
-    else:
-        ax.locator_params(axis="x", nbins=5)
+    _axis(ax, [p for _, p in rows])
     for place, (rule, parameter) in enumerate(rows):
         at = place + _dodged(np.size(parameter.value))
-        _interval(ax, at, parameter, styles[rule].colour, styles[rule].marker)
+        if not _known(parameter).any():
+            _unknown(ax, place)
+        elif np.size(parameter.value) > MANY:
+            _bands(ax, place, parameter, styles[rule].colour, styles[rule].marker)
+        else:
+            _interval(ax, at, parameter, styles[rule].colour, styles[rule].marker)
         if truth and parameter.name in truth:
-            true = np.broadcast_to(truth[parameter.name], np.shape(parameter.value))
-            half = 0.3 if true.ndim == 0 else 0.5 / true.size
-            ax.vlines(np.ravel(true), at - half, at + half, color=BLACK, linewidth=2, zorder=3)
+            true = np.ravel(np.broadcast_to(truth[parameter.name], np.shape(parameter.value)))
+            if true.size > MANY:
+                true, at = np.atleast_1d(np.median(true)), np.full(1, place)
+            half = 0.3 if true.size == 1 else 0.5 / true.size
+            ax.vlines(true, at - half, at + half, color=BLACK, linewidth=2, zorder=3)
     ax.set_yticks(
         range(len(rows)),
         [_constant(p) if len(named) == 1 else f"{rule}: {_constant(p)}" for rule, p in rows],
     )
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.set_xlabel("constant (dimensionless)")
+    plain = all(p.units == "1" for _, p in rows)
+    ax.set_xlabel("constant (dimensionless)" if plain else "constant (units of the rows)")
     ax.set_title(listed(named) if named else NONE, fontsize=9)
     return _open(ax)
+
+
+def _axis(ax: Axes, shown: Sequence[Parameter]) -> None:
+    """Logarithmic where the constants that are determined are positive and span much."""
+    ends = [np.ravel([p.value, p.low, p.high])[np.tile(_known(p), 3)] for p in shown]
+    every = np.concatenate([*ends, np.zeros(0)])
+    if not every.size:
+        ax.set_xticks([])
+    elif (every > 0).all() and np.ptp(np.log10(every)) > DECADES:
+        ax.set_xscale("log")
+    else:
+        ax.locator_params(axis="x", nbins=5)
+
+
+def _known(parameter: Parameter) -> np.ndarray:
+    """Which channels' constants the data determine, (channel,)."""
+    found: np.ndarray = np.all(
+        [np.isfinite(np.ravel(getattr(parameter, end))) for end in ("value", "low", "high")], 0
+    )
+    return found
+
+
+def _unknown(ax: Axes, place: float) -> None:
+    ax.text(
+        0.5,
+        place,
+        "not determined by these data",
+        transform=ax.get_yaxis_transform(),
+        ha="center",
+        va="center",
+        fontsize=8,
+        color=FAINT,
+    )
 
 
 def _dodged(count: int) -> np.ndarray:
@@ -115,29 +154,39 @@ def _dodged(count: int) -> np.ndarray:
 
 
 def _constant(parameter: Parameter) -> str:
-    known = "" if parameter.determined else "\nnot determined"
-    return f"{parameter.name.replace('_', ' ')}{known}"
+    unit = "" if parameter.units == "1" else f" ({parameter.units})"
+    known = _known(parameter)
+    lines = [f"{parameter.name.replace('_', ' ')}{unit}"]
+    if known.size > MANY:
+        lines.append(f"median of {known.sum()},\nbands: half, 95 %")
+    if 0 < known.sum() < known.size:
+        lines.append(f"{(~known).sum()} of {known.size} not determined")
+    return "\n".join(lines)
+
+
+def _bands(ax: Axes, place: float, parameter: Parameter, colour: str, marker: str) -> None:
+    """The constants of many channels: where 95 % and half of them lie, and their median."""
+    values = np.ravel(parameter.value)[_known(parameter)]
+    lowest, low, high, highest = np.percentile(values, MIDDLE)
+    ax.barh(place, highest - lowest, 0.28, left=lowest, color=colour, alpha=0.2, linewidth=0)
+    ax.barh(place, high - low, 0.28, left=low, color=colour, alpha=0.5, linewidth=0)
+    ax.plot(np.median(values), place, marker, color=colour, markersize=6)
 
 
 def _interval(ax: Axes, at: np.ndarray, parameter: Parameter, colour: str, marker: str) -> None:
-    value, low, high = (np.ravel(x) for x in (parameter.value, parameter.low, parameter.high))
-    known = np.isfinite(low) & np.isfinite(high)
+    known = _known(parameter)
+    value, low, high = (np.ravel(getattr(parameter, end)) for end in ("value", "low", "high"))
     several = value.size > 1
-    for some, face in ((known, colour), (~known, "white")):
-        if not some.any():
-            continue
-        reach = np.maximum([value - low, high - value], 0)[:, some] if face == colour else None
-        ax.errorbar(
-            value[some],
-            at[some],
-            xerr=reach,
-            fmt=marker,
-            color=colour,
-            markerfacecolor=face,
-            markersize=3.5 if several else 6,
-            linewidth=1,
-            capsize=0 if several else 3,
-        )
+    ax.errorbar(
+        value[known],
+        at[known],
+        xerr=np.maximum([value - low, high - value], 0)[:, known],
+        fmt=marker,
+        color=colour,
+        markersize=3.5 if several else 6,
+        linewidth=1,
+        capsize=0 if several else 3,
+    )
 
 
 def changes(
