@@ -22,6 +22,7 @@ from fwbio.analyses.forgetting_laws import LAWS, Problem, inverse, jackknife, pr
 from fwbio.errors import FwbioError, unknown_name
 
 Intervals = Literal["profile", "jackknife"]
+POOLED = 2  # points on either side whose standard errors are pooled
 _LEAST_ERROR = 1e-6  # of the largest value: standard errors below are those of no spread at all
 
 
@@ -97,6 +98,8 @@ def fit(
 
         chi^2 = sum over points ((y - law(x)) / se)^2, least
 
+    Errors from the spread of trials are themselves noisy, and a point whose trials happen to be
+    alike would count for too much: each is pooled with those of its neighbours, two on either side.
     Errors of 0 (all trials alike) count as the smallest that is not; where all are, or none is
     known, points count alike and the residuals tell the error.
 
@@ -111,8 +114,8 @@ def fit(
             err independently. Jackknife where the curve has four trials, unless given.
 
     Raises:
-        FwbioError: no such law, quantity or interval; fewer points than parameters, or no trials to
-            leave out.
+        FwbioError: no such law, quantity or interval; fewer points than parameters, no trials to
+            leave out, or a curve of nothing but zeros.
 
     Source: Venzon & Moolgavkar 1988, 10.2307/2347496, of profiles; Miller 1974,
         10.1093/biomet/61.1.1, of the jackknife; Hurvich & Tsai 1989, 10.1093/biomet/76.2.297, of
@@ -226,8 +229,16 @@ def _problem(
             where="curve",
             mend="give more lags, or smaller bins",
         )
+    if not y.any():
+        raise FwbioError(
+            f"{quantity} is 0 everywhere: there is nothing to forget",
+            where="curve",
+            mend="fit a quantity that was recalled at some time",
+        )
     unit = float(curve.attrs.get("step_length", 1.0))
     error, known = _errors(curve.get(f"{quantity}_se"), y)
+    if known and f"{quantity}_without" in curve:
+        error = pooled(error)
     law = LAWS[kind]
     problem = Problem(
         law=law, kind=kind, x=x / unit, y=y, error=error, known=known, asymptote=asymptote
@@ -244,6 +255,22 @@ def _errors(given: xr.DataArray | None, y: np.ndarray) -> tuple[np.ndarray, bool
     if not sound.any():
         return np.ones_like(y), False
     return np.where(sound, error, error[sound].min()), True
+
+
+def pooled(error: np.ndarray) -> np.ndarray:
+    """Standard errors estimated point by point, each pooled with its neighbours' along the axis.
+
+        se_i^2 = mean over j of s_j^2,   |i - j| <= 2
+
+    Args:
+        error: s (point,), in the order of the axis.
+
+    Returns:
+        (point,), of as many neighbours as there are at the ends.
+    """
+    square, n = error**2, len(error)
+    near = [slice(max(i - POOLED, 0), i + POOLED + 1) for i in range(n)]
+    return np.sqrt([square[here].mean() for here in near])
 
 
 def _told(
