@@ -378,9 +378,11 @@ def test_a_rule_that_is_not_in_the_table_is_a_candidate_too(rng):
 
 
 def test_more_trials_than_it_takes_are_left_out_and_that_is_said(rng, monkeypatch):
-    monkeypatch.setattr("fwbio.analyses.identification.identifying.LARGEST", 300)
+    monkeypatch.setattr("fwbio.analyses.identification.identifying.LONGEST", 3 * 30 * 9 * 8)
     keys, values = rng.standard_normal((2, 5, 30, 3)) / 2
     record = shown("hebb", keys, values, noise=0.05, rng=rng)
     answer = identify(record, rules=["hebb", "delta"])
     assert answer.rules == ("hebb",)
-    assert "Of 5 trials the first 3 were fitted" in answer.sentence
+    assert "Only the first 3 trials were fitted, of 5" in answer.sentence and answer.trials == 3
+    whole = identify(record, rules=["hebb", "delta"], trials=5)
+    assert whole.trials == 5 and "Only" not in whole.sentence

@@ -42,6 +42,8 @@ class Candidate:
         explained: the share of the variance of one-step changes that the rule explains: 1 minus the
             mean square of what it fails to predict over that of weights that wander by chance and
             follow no rule, filtered alike.
+        explainable: the share that a rule could explain at best: all but noise of observing, by the
+            least that the best fits say of it; the same for all candidates.
         residual: root mean square of what it fails to predict over that of what was observed.
         process: the share of that which is noise of the memory's own, not of observing it.
         refused: why the rule is no candidate, or None.
@@ -55,6 +57,7 @@ class Candidate:
     log_likelihood: float = float("nan")
     bic: float = float("nan")
     explained: float = float("nan")
+    explainable: float = float("nan")
     residual: float = float("nan")
     process: float = float("nan")
     refused: str | None = None
@@ -67,6 +70,7 @@ _NUMBERS = {
     "log_likelihood": "log-likelihood of the observations",
     "bic": "Bayesian information criterion",
     "explained": "share of one-step changes that the rule explains",
+    "explainable": "share of one-step changes that is not noise of observing",
     "residual": "unpredicted over observed, root mean squares",
     "process": "share of the unpredicted that is noise of the memory's own",
     "z": "Vuong's z against the best candidate",
@@ -84,6 +88,9 @@ class Identification:
         verdict: "identified": one rule; "equivalent": rules that are one rule on such data;
             "can't tell": rules that other data could tell apart; "none" of the table.
         sentence: the answer in words.
+        start: what the weights were taken to be before the first step: "zero", "given" (by
+            `initial_weights`), or "observed", where they are first seen.
+        trials: how many of the recording's trials were fitted, the first ones; 0 where not told.
     """
 
     observed: Literal["weights", "readout"]
@@ -91,6 +98,8 @@ class Identification:
     rules: tuple[str, ...]
     verdict: Verdict
     sentence: str
+    start: Literal["zero", "given", "observed"] = "zero"
+    trials: int = 0
 
     def __getitem__(self, rule: str) -> Candidate:
         """The candidate of that name."""
@@ -135,6 +144,8 @@ class Identification:
             "rules": list(self.rules),
             "verdict": self.verdict,
             "sentence": self.sentence,
+            "start": self.start,
+            "trials": self.trials,
         }
         return dataset
 

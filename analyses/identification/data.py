@@ -16,6 +16,9 @@ from fwbio.rule import DEFAULTS
 Initial = Literal["auto", "zero", "observed"]
 INITIALS = ("auto", "zero", "observed")
 FEWEST_STEPS = 3
+# Weights that started at zero are no larger than the writes up to where they were first seen; a
+# first write may be the largest of a few, by less than this.
+BEYOND_WRITES = 3.0
 _INNER = frozenset({"step", "substep", "pre", "post", "snapshot", "pre_other"})
 GATES = {
     "log_decay": "pre",
@@ -57,6 +60,13 @@ class Recording:
     initial: np.ndarray | None = None
     weight_units: str = ""
     readout_units: str = ""
+
+    @property
+    def start(self) -> Literal["zero", "given", "observed"]:
+        """What the weights are taken to be before the first step, or where they are first seen."""
+        if self.initial is None:
+            return "observed"
+        return "given" if self.initial.any() else "zero"
 
     @property
     def trials(self) -> int:
@@ -105,12 +115,15 @@ def from_record(
             others are forgotten, to be fitted. Leading dims are trials.
         initial: what the weights were before the first step: "zero", "observed", the first
             observed ones (later steps are then explained); "auto" takes `initial_weights` where
-            they are given, what the attribute `initial` says, and zero otherwise.
+            they are given, what the attribute `initial` says, zero for runs of this toolkit, and
+            of others the observed ones where these are too large for the writes that led to them:
+            rms of the first seen > 3 x (writes up to then) x largest rms change.
         where: what to call the record in errors.
 
     Raises:
-        FwbioError: a variable is missing, of the wrong shape, not numbers or not finite; fewer than
-            three steps; nothing observed, or weights that never change.
+        FwbioError: a variable is missing, empty, of the wrong shape, not numbers or not finite;
+            fewer than three steps, or some left out; nothing observed, or weights that never
+            change.
     """
     if initial not in INITIALS:
         raise FwbioError(f"{initial!r} is no start", where="initial", mend=", ".join(INITIALS))
@@ -121,8 +134,11 @@ def from_record(
     weights, snapshots = _weights(given)
     queries, readout = _asked(given)
     if weights is None and readout is None:
+        asked = "readout" not in record or "query" in record
         raise FwbioError(
-            "nothing of the memory was observed",
+            "nothing of the memory was observed"
+            if asked
+            else "there is `readout` without `query`, so nothing says what it answered",
             where=where,
             mend="give `weights` over steps, or `readout` with `query`",
         )
@@ -145,7 +161,7 @@ def from_record(
             for name, channel in PRESENTED.items()
             if name in record
         },
-        initial=_initial(given, initial, (keys.shape[0], keys.shape[-1], values.shape[-1])),
+        initial=_initial(given, initial, weights, snapshots),
         weight_units=given.units("weights"),
         readout_units=given.units("readout"),
     )
@@ -182,6 +198,7 @@ class _Layout:
                 raise FwbioError(
                     f"there is no {name!r}", where=where, mend="name what was presented so"
                 )
+        _check_steps(record, where)
         self.record, self.where = record, where
         leading = [d for d in record["key"].dims if d not in _INNER]
         self.leading = {d: record.sizes[d] for d in leading}
@@ -196,7 +213,7 @@ class _Layout:
             raise FwbioError(
                 f"dims {array.dims} where (.., {', '.join(dims)}) is needed",
                 where=where,
-                mend="rename its dims, or leave it out",
+                mend="name the dim of presentations `step` and those of channels `pre` and `post`",
             )
         array = array.expand_dims({d: n for d, n in self.leading.items() if d not in array.dims})
         here = [d for d in dims if d in array.dims]
@@ -210,15 +227,43 @@ class _Layout:
         return str(self.record[name].attrs.get("units", "")) if name in self.record else ""
 
 
+def _check_steps(record: xr.Dataset, where: str) -> None:
+    empty = [d for name in ("key", "value") for d, n in record[name].sizes.items() if n == 0]
+    if empty:
+        raise FwbioError(
+            f"there is no {empty[0]} in it", where=where, mend="give a recording that is not empty"
+        )
+    if "step" not in record.coords or record["step"].dims != ("step",):
+        return
+    steps = record["step"].values
+    if steps.dtype.kind not in "iuf" or (steps != np.round(steps)).any():
+        raise FwbioError(
+            f"steps {steps[:3]} are not whole numbers",
+            where=where,
+            mend="number presentations 0, 1, 2, .. and give times as `interval` (s)",
+        )
+    if (np.diff(steps) != 1).any():
+        after = steps[:-1][np.diff(steps) != 1][0]
+        raise FwbioError(
+            f"steps are left out or out of order after step {int(after)}",
+            where=where,
+            mend="give every step that was presented, and leave only weights that were not seen"
+            " empty",
+        )
+
+
 def _check_numbers(values: np.ndarray, where: str, *, gaps: bool) -> None:
     if values.dtype.kind not in "biuf":
         raise FwbioError(f"{values.dtype} is no number", where=where, mend="give real numbers")
     bad = np.isinf(values) if gaps else ~np.isfinite(values)
     if bad.any():
         raise FwbioError(
-            f"NaN or infinite in {int(bad.sum())} places",
+            f"{'infinite' if gaps else 'NaN or infinite'} in {int(bad.sum())} places",
             where=where,
-            mend="leave out the steps that were not seen, or fill them in",
+            mend="leave what was not seen empty (NaN)"
+            if gaps
+            else "give every step that was presented, with its numbers: only weights and read-outs"
+            " may be empty",
         )
 
 
@@ -258,10 +303,15 @@ def _weights(given: _Layout) -> tuple[np.ndarray | None, np.ndarray]:
     snapshots = np.arange(steps) if over == "step" else _snapshots(record, steps, where)
     seen = np.isfinite(weights)
     if not seen.any():
-        raise FwbioError("no weight was observed", where=where, mend="leave it out")
+        raise FwbioError(
+            "no weight was observed, all are empty",
+            where=where,
+            mend="give those of some steps, or `readout` with `query` and no weights",
+        )
     kept = seen.any(axis=(0, 2, 3))
     weights, snapshots = weights[:, kept], snapshots[kept]
-    if len(snapshots) > 1 and (np.nanmax(weights, 1) == np.nanmin(weights, 1)).all():
+    moved = np.fmax.reduce(weights, axis=1) > np.fmin.reduce(weights, axis=1)
+    if len(snapshots) > 1 and not moved.any():
         raise FwbioError(
             "the weights never change", where=where, mend="record a memory that is being written"
         )
@@ -305,11 +355,36 @@ def _varies(course: np.ndarray, shown: np.ndarray) -> bool:
     return bool(here.size and (np.ptp(here, axis=0) > 1e-9 * np.abs(here).max(initial=0)).any())
 
 
-def _initial(given: _Layout, initial: Initial, shape: tuple[int, ...]) -> np.ndarray | None:
-    if "initial_weights" in given.record and initial == "auto":
+def _initial(
+    given: _Layout, initial: Initial, weights: np.ndarray | None, snapshots: np.ndarray
+) -> np.ndarray | None:
+    record = given.record
+    if "initial_weights" in record and initial == "auto":
         return given.array("initial_weights", "pre", "post")
-    told = given.record.attrs.get("initial") == "observed"
-    return None if initial == "observed" or (initial == "auto" and told) else np.zeros(shape)
+    trials = int(np.prod(list(given.leading.values()), dtype=int))
+    zero = np.zeros((trials, record.sizes["pre"], record.sizes["post"]))
+    if initial != "auto":
+        return None if initial == "observed" else zero
+    if record.attrs.get("initial") == "observed":
+        return None
+    ours = "substrate" in record.attrs
+    return None if weights is not None and not ours and _underway(weights, snapshots) else zero
+
+
+def _underway(weights: np.ndarray, snapshots: np.ndarray) -> bool:
+    """Whether the first weights seen are too large for the writes that led to them."""
+    if len(snapshots) < 2:
+        return False
+    changes = np.diff(weights, axis=1)
+    there = np.isfinite(changes)
+    sizes = np.where(there, changes, 0.0) ** 2
+    seen = there.sum(axis=(0, 2, 3))
+    if not seen.any():
+        return False
+    largest = np.sqrt((sizes.sum(axis=(0, 2, 3))[seen > 0] / seen[seen > 0]).max())
+    first = np.sqrt(np.nanmean(weights[:, 0] ** 2))
+    writes = max((snapshots[0] + 1) / np.diff(snapshots).min(), 1.0)
+    return bool(first > BEYOND_WRITES * writes * largest)
 
 
 def interval(recording: Recording) -> np.ndarray:

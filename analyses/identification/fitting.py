@@ -342,8 +342,9 @@ def _covariance(here: Slopes, variance: float, information: np.ndarray) -> np.nd
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
     scores = here.scores[0][..., alive] / scale / variance
     robust = inverse @ long_run(scores) @ inverse
-    most = np.sqrt(np.maximum(np.diag(inverse), np.diag(robust)))
-    correlated = robust / np.sqrt(np.outer(np.diag(robust), np.diag(robust)) + 1e-300)
+    spread = np.maximum(np.diag(robust), 0.0)  # rounding may leave it below 0
+    most = np.sqrt(np.maximum(np.diag(inverse), spread))
+    correlated = robust / np.sqrt(np.outer(spread, spread) + 1e-300)
     within = correlated * np.outer(most / scale, most / scale)
     lost = (np.abs(vectors[:, ~kept]) > 1e-3).any(1)
     within[lost] = within[:, lost] = np.inf

@@ -17,7 +17,9 @@ from fwbio.errors import FwbioError
 from fwbio.rule import Rule
 from fwbio.rules import RULES, resolve
 
-LARGEST = 1_500_000  # weights times constants, beyond which trials are left out
+# Beyond these, trials are left out: weights of a step times the richest rule's constants (memory),
+# and times steps and the constants of all rules (time; some 30 s of one core).
+LARGEST, LONGEST = 30_000_000, 250_000_000
 NEAR = 500.0  # log-likelihood from the best within which fits are refined
 
 
@@ -27,6 +29,7 @@ def identify(
     rules: Iterable[Rule | str] | None = None,
     observed: Literal["auto", "weights", "readout"] = "auto",
     scale: Literal["auto", "known", "fitted"] = "auto",
+    trials: int | None = None,
     progress: bool = False,
 ) -> Identification:
     """Which rule of the table made these weights, or these read-outs?
@@ -37,13 +40,14 @@ def identify(
     Args:
         record: `key` (.., step, pre) and `value` (.., step, post) with `weights` (.., snapshot,
             pre, post), or with `query` (.., step, pre) and `readout` (.., step, post); leading dims
-            are trials that share the rule's constants, of which the first ones are fitted where
-            there are more than it takes (the sentence says so). See `from_record`.
+            are trials that share the rule's constants. See `from_record`.
         rules: the candidates, the whole table unless given.
         observed: what to explain: "weights", "readout" (what the queries read); "auto" takes the
             weights where two snapshots or more of them are there.
         scale: whether the rule's weights are in the observations' unit ("known") or up to a factor
             ("fitted"); "auto" takes them as known where `units` is "1".
+        trials: how many of the trials to fit, the first ones; unless given, as many as some 30 s
+            allow with these rules, one at least (the sentence says so where some are left out).
         progress: whether to show a bar on stderr.
 
     Raises:
@@ -55,7 +59,8 @@ def identify(
     unit = _unit(recording, seen, scale)
     chosen = RULES.values() if rules is None else [resolve(rule) for rule in rules]
     table = {rule.name: rule for rule in chosen}
-    whole, recording = recording.trials, _of_first_trials(recording)
+    whole, recording = recording.trials, _of_first_trials(recording, table.values(), trials)
+    _check_explained(recording, seen)
     recording, size = _normalised(recording, seen)
     rough: dict[str, Fit] = {}
     refused = []
@@ -80,19 +85,27 @@ def identify(
             mend="name others, or leave them out for the whole table",
         )
     answer = decide(fitted, fit(_nothing(recording, seen)), refused)
+    answer = replace(answer, trials=recording.trials)
     if recording.trials == whole:
         return answer
-    told = f" (Of {whole} trials the first {recording.trials} were fitted.)"
+    some = "trial was" if recording.trials == 1 else f"{recording.trials} trials were"
+    told = f" Only the first {some} fitted, of {whole}: say trials={whole} for all."
     return replace(answer, sentence=answer.sentence + told)
 
 
-def _of_first_trials(recording: Recording) -> Recording:
-    """As many trials as the richest rule's derivatives leave memory for, one at least."""
-    constants = 2 * recording.pre + recording.post + 2
-    count = max(LARGEST // (constants * recording.pre * recording.post), 1)
-    if recording.trials <= count:
+def _of_first_trials(recording: Recording, rules: Iterable[Rule], trials: int | None) -> Recording:
+    """As many trials as are asked for, or as time and memory allow, one at least."""
+    if trials is not None and trials < 1:
+        raise FwbioError(f"{trials} trials are none", where="trials", mend="1 or more")
+    if trials is None:
+        weights = recording.pre * recording.post
+        constants = [_constants(rule, recording) for rule in rules]
+        by_memory = LARGEST // (weights * max(constants, default=1))
+        by_time = LONGEST // (weights * recording.steps * max(sum(constants), 1))
+        trials = max(min(by_memory, by_time), 1)
+    if recording.trials <= trials:
         return recording
-    first = slice(count)
+    first = slice(trials)
     return replace(
         recording,
         keys=recording.keys[first],
@@ -104,6 +117,13 @@ def _of_first_trials(recording: Recording) -> Recording:
         presented={name: x[first] for name, x in recording.presented.items()},
         initial=None if recording.initial is None else recording.initial[first],
     )
+
+
+def _constants(rule: Rule, recording: Recording) -> int:
+    """How many settings a rule's derivatives take, about."""
+    terms = rule.terms
+    pre = (terms.decay == "channel") + (terms.erase == "gate")
+    return 4 + pre * recording.pre + (terms.write == "channel") * recording.post
 
 
 def _refined(rough: Mapping[str, Fit]) -> dict[str, Fit]:
@@ -125,6 +145,15 @@ def _observed(recording: Recording, observed: str) -> Observed:
         )
     recording.observations("weights" if observed == "weights" else "readout")
     return "weights" if observed == "weights" else "readout"
+
+
+def _check_explained(recording: Recording, seen: Observed) -> None:
+    if seen == "weights" and recording.initial is None and len(recording.snapshots) < 2:
+        raise FwbioError(
+            "one snapshot is where the weights start, and none is left to explain",
+            where="weights",
+            mend="give another, or the weights before the first step as `initial_weights`",
+        )
 
 
 def _unit(recording: Recording, seen: Observed, scale: str) -> float | None:

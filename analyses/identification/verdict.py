@@ -1,4 +1,15 @@
-"""Which of the fitted rules the data speak for, and how far they can tell."""
+"""Which of the fitted rules the data speak for, and how far they can tell.
+
+1. Rules are ranked by BIC. Close to the best are those that Vuong's test does not call worse, and
+   those with fewer constants to which the best adds little: under `WORTH` of the variance, or under
+   `LEFT` of what they leave and `MOST` of the variance. Little counts only where the best leaves
+   noise of the memory's own (`OWN`): such memories depart from every rule. Where all noise is of
+   observing, the test decides but for differences below `EXACT`.
+2. The answer is the close rule of fewest determined constants, with those of as many that predict
+   the same or that the test does not tell from it.
+3. It is none of the rules where the answer is no better than weights that wander by chance, or
+   explains less than `ENOUGH` of what can be explained: all but noise of observing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +24,16 @@ from fwbio.rule import Rule, Terms
 DECISIVE = 1.96  # standard errors of a log-likelihood's difference
 NORMAL = 1.959964  # of a 95 % confidence interval
 SAME = 0.1  # root sum of squared differences in log-likelihood that fitting itself leaves
-EXPLAINS = 0.1  # share of the changes that the worst rule of the table explains, if one does
-WORTH = 0.002  # share of the changes that a richer rule of a noisy memory must explain beyond
+# Share of the explainable below which something else is at work. On development recordings rules
+# explain .9 and more of their own; the nearest of the table to foreign rules, .2 to .6.
+ENOUGH = 0.7
+# Synapses of rates and spikes keep to their rule within 4 % of its changes: squared, .002. Of read-
+# outs of spikes, where errors add up, richer rules pick up to .07 of what the true one leaves;
+# a rule that lacks a term leaves 2 times as much and more.
+WORTH, LEFT, MOST = 0.002, 0.2, 0.01
+EXACT = 1e-6  # of the variance: what .1 % of the changes adds is no rule's, whatever the noise
+OWN = 0.1  # share of the unpredicted; chance gives fits to noise of observing less
+CHANCE = 0.1  # share of the changes below which answers say that it is next to nothing
 BLUR = 0.5  # log-likelihood within which fits are never told apart
 NEUTRAL = 1e-6
 
@@ -48,7 +67,9 @@ def rival(rule: Rule, fit: Fit) -> Rival:
     with np.errstate(invalid="ignore"):
         neutral = np.abs(fit.theta - model.each("neutral")) <= NEUTRAL * model.each("typical")
     free = fit.rank(~neutral)
-    return Rival(rule=rule, fit=fit, free=free, span=free + int(neutral.sum()))
+    # a constant that no longer shows, as of a step that replaces all it reads, is one still
+    span = max(free + int(neutral.sum()), min(model.size, 1))
+    return Rival(rule=rule, fit=fit, free=free, span=span)
 
 
 def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) -> Identification:
@@ -69,16 +90,20 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
     alike = [r for r in order if r.span == size and _same(r, chosen)]
     open_ = [r for r in close if r.span == size and abs(_vuong(r, chosen, total)) < DECISIVE]
     answer = [r for r in order if r in alike or r in open_]
+    noise = min(best.fit.variance, chosen.fit.variance) * total
+    explainable = float(1 - noise / nothing.squares.sum())
     candidates = tuple(
-        _candidate(r, nothing, total, scores[r.name], [o.name for o in order if _same(o, r)])
+        replace(
+            _candidate(r, nothing, total, scores[r.name], [o.name for o in order if _same(o, r)]),
+            explainable=explainable,
+        )
         for r in order
     )
     by_name = {c.rule: c for c in candidates}
     verdict: Verdict
     names: tuple[str, ...]
-    if _vuong_fits(chosen.fit, nothing, chosen.free, 0, total) < DECISIVE or (
-        by_name[chosen.name].explained < EXPLAINS
-    ):
+    by_chance = _vuong_fits(chosen.fit, nothing, chosen.free, 0, total) < DECISIVE
+    if by_chance or by_name[chosen.name].explained < ENOUGH * explainable:
         verdict, names = "none", ()
     else:
         names = tuple(r.name for r in answer)
@@ -88,27 +113,32 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
         candidates=(*candidates, *refused),
         rules=names,
         verdict=verdict,
-        sentence=_sentence(verdict, by_name, chosen, answer, order),
+        sentence=_sentence(verdict, by_name, chosen, answer, order, total),
+        start=chosen.fit.model.recording.start,
     )
 
 
 def _verdict(chosen: Rival, answer: Sequence[Rival]) -> Verdict:
     if len(answer) == 1:
         return "identified"
-    kinds = {_kind(r.rule.terms, chosen.fit.model) for r in answer}
-    return (
-        "equivalent" if len(kinds) == 1 and all(_same(r, chosen) for r in answer) else "can't tell"
-    )
+    alike = {_kind(r.rule.terms, chosen.fit.model) for r in answer}
+    one = {_unit_kind(r.rule.terms, chosen.fit.model) for r in answer}
+    same = len(one) == 1 or all(_same(r, chosen) for r in answer)
+    return "equivalent" if len(alike) == 1 and same else "can't tell"
 
 
 def _kind(terms: Terms, model: Model) -> Terms:
     """What of a rule constant gates and keys of one length can show at all."""
-    terms = replace(
-        terms,
-        write="channel" if terms.write == "channel" else "scalar",
+    return replace(
+        _unit_kind(terms, model),
         solve="explicit",
         feature="identity" if terms.feature == "scaled" else terms.feature,
     )
+
+
+def _unit_kind(terms: Terms, model: Model) -> Terms:
+    """What of a rule constant gates can show at all."""
+    terms = replace(terms, write="channel" if terms.write == "channel" else "scalar")
     if model.observed == "weights":
         terms = replace(terms, normaliser="none", readout="weights")
     if "scale" in model.slices or model.in_their_unit:
@@ -146,23 +176,31 @@ def _same(one: Rival, other: Rival) -> bool:
 
 
 def _worth_little(r: Rival, best: Rival, nothing: Fit) -> bool:
-    """Whether a better rule with more constants hardly predicts a noisy memory any better.
+    """Whether a better rule with more constants hardly predicts a memory of own noise any better.
 
-    Synapses depart from every rule by a little (on spiking ones, what is read back is off by a few
-    percent), which a richer rule picks up, significantly so where the record is long. A memory is
-    noisy if even the better rule leaves noise of its own.
+    Such memories depart from every rule by a little, which a richer rule picks up, significantly so
+    where the record is long.
     """
-    if best.fit.rho == 0 or r.span >= best.span:
+    if r.span >= best.span:
         return False
-    gained = (r.fit.squares.sum() - best.fit.squares.sum()) / nothing.squares.sum()
-    return bool(gained < WORTH)
+    left, total = r.fit.squares.sum(), nothing.squares.sum()
+    gained = left - best.fit.squares.sum()
+    little = max(WORTH * total, min(LEFT * left, MOST * total))
+    if _process(best.fit) < OWN:
+        little = EXACT * total
+    return bool(0 <= gained < little)
+
+
+def _process(fit: Fit) -> float:
+    """The share of what a fit leaves that is not noise of observing."""
+    squares = fit.squares.sum()
+    return float(np.clip(1 - fit.variance * fit.counts.sum() / squares, 0, 1)) if squares else 0.0
 
 
 def _candidate(r: Rival, nothing: Fit, total: float, z: float, alike: Sequence[str]) -> Candidate:
     fit = r.fit
     p = fit.squares.sum() / total
     seen = _mean_square(fit)
-    process = 1 - fit.variance * total / fit.squares.sum() if fit.squares.sum() > 0 else 0.0
     return Candidate(
         rule=r.name,
         parameters=parameters(fit),
@@ -171,7 +209,7 @@ def _candidate(r: Rival, nothing: Fit, total: float, z: float, alike: Sequence[s
         bic=float(_bic(r, total)),
         explained=float(1 - fit.squares.sum() / nothing.squares.sum()),
         residual=float(np.sqrt(p / seen)),
-        process=float(np.clip(process, 0, 1)),
+        process=_process(fit),
         z=z,
         equivalent=tuple(name for name in alike if name != r.name),
     )
@@ -193,17 +231,22 @@ def parameters(fit: Fit) -> tuple[Parameter, ...]:
         known = bool(np.isfinite(reach).all())
         low = np.where(np.isfinite(reach), low, -np.inf)
         high = np.where(np.isfinite(reach), high, np.inf)
-        ends = [value, low, high]
+        ends, units = [value, low, high], "1"
         if unknown.name == "scale" or (unknown.name == "beta" and fit.model.in_their_unit):
-            ends = [x * fit.model.divided for x in ends]
+            ends, units = [x * fit.model.divided for x in ends], _units(fit.model)
         if unknown.logarithmic:
             found.append(_parameter(unknown.name, [np.exp(x) for x in ends], unknown, known))
             with np.errstate(divide="ignore"):
                 lives = [np.log(2) / np.maximum(-x, 0.0) for x in ends]
             found.append(_parameter("half_life", lives, unknown, known, "steps"))
         else:
-            found.append(_parameter(unknown.name, ends, unknown, known))
+            found.append(_parameter(unknown.name, ends, unknown, known, units))
     return tuple(found)
+
+
+def _units(model: Model) -> str:
+    given = model.recording
+    return (given.weight_units if model.observed == "weights" else given.readout_units) or "1"
 
 
 def _parameter(
@@ -226,36 +269,84 @@ def _sentence(
     chosen: Rival,
     answer: Sequence[Rival],
     order: Sequence[Rival],
+    total: float,
 ) -> str:
-    seen = "changes" if chosen.fit.model.observed == "weights" else "read-outs"
+    model = chosen.fit.model
+    seen = "changes" if model.observed == "weights" else "read-outs"
+    if model.observed == "weights" and len(model.recording.snapshots) == 1:
+        seen = "only snapshot"
 
     def share(r: Rival) -> str:
-        return f"{100 * max(candidates[r.name].explained, 0):.0f} %"
+        return _percent(candidates[r.name].explained)
 
     if verdict == "none":
-        return (
-            f"None of the rules: the nearest, {chosen.name}, explains {share(chosen)} of the"
-            f" {seen}, hardly more than weights that change by chance."
-        )
-    if verdict == "identified":
-        others = [r for r in order if r is not chosen and r.span <= chosen.span]
-        beaten = (
-            f"; of the others with as few constants the nearest, {others[0].name}, explains"
-            f" {share(others[0])}"
-            if others
-            else ""
-        )
-        return f"It is {chosen.name}, which explains {share(chosen)} of the {seen}{beaten}."
+        return _none(chosen, order[0], candidates, seen)
     names = [r.name for r in answer]
-    listed = ", ".join(names[:-1]) + f" or {names[-1]}"
-    if verdict == "equivalent":
+    if verdict == "can't tell":
+        listed = ", ".join(names[:-1]) + f" and {names[-1]}"
         return (
-            f"It is {listed}, which are one rule on such data and explain {share(chosen)} of the"
-            f" {seen}."
+            f"These data can't tell {listed} apart: each explains {share(chosen)} of the {seen}."
+            f" What would: {_telling([r.rule.terms for r in answer])}."
         )
+    richer = _richer(chosen, candidates, order, total)
+    if verdict == "equivalent":
+        listed = ", ".join(names[:-1]) + f" or {names[-1]}"
+        told = f"It is {listed}, which are one rule on such data and explain {share(chosen)} of the"
+        told += f" {seen}"
+    else:
+        told = f"It is {chosen.name}, which explains {share(chosen)} of the {seen}"
+        others = [r for r in order if r is not chosen and r.span <= chosen.span]
+        if others:
+            told += f"; of the others with as few constants the nearest, {others[0].name}, explains"
+            told += f" {share(others[0])}"
+    if richer is not None:
+        told += f". It suffices, but {richer.name}, which has more constants and explains"
+        told += f" {share(richer)}, can't be excluded"
+    lost = [
+        p.name
+        for p in candidates[chosen.name].parameters
+        if not p.determined and p.name != "half_life"
+    ]
+    if verdict == "identified" and lost:
+        told += f". These data don't determine its {' and '.join(lost)}"
+    return told + "."
+
+
+def _none(chosen: Rival, best: Rival, candidates: dict[str, Candidate], seen: str) -> str:
+    found, other = candidates[chosen.name], candidates[best.name]
+    told = f"None of the rules: the nearest, {chosen.name}, explains {_percent(found.explained)}"
+    told += f" of the {seen}"
+    if other.explained > found.explained + MOST:
+        told += f", and {best.name}, which has more constants, {_percent(other.explained)}"
+    if found.explained >= CHANCE:
+        return f"{told}; {_percent(found.explainable)} are not noise of observing."
+    if chosen.fit.model.recording.start == "zero":
+        told += " (if weights started at zero; else say initial='observed')"
+    return f"{told}: hardly more than weights that change by chance."
+
+
+def _richer(
+    chosen: Rival, candidates: dict[str, Candidate], order: Sequence[Rival], total: float
+) -> Rival | None:
+    """The best rule of more constants that predicts better and that the test doesn't exclude."""
+    better = candidates[chosen.name].explained + WORTH
+    open_ = (
+        r
+        for r in order
+        if r.span > chosen.span
+        and candidates[r.name].explained > better
+        and _vuong(r, chosen, total) > -DECISIVE
+    )
+    return next(open_, None)
+
+
+def _percent(share: float) -> str:
+    """A share in percent, near 100 with the digits that tell it from all."""
+    left = 1 - max(share, 0.0)
+    if EXACT < left < 1e-4:
+        return "over 99.99 %"
     return (
-        f"These data can't tell {listed} apart: each explains {share(chosen)} of the {seen}. What"
-        f" would: {_telling([r.rule.terms for r in answer])}."
+        f"{100 * (1 - left):.{0 if left > 0.05 or left <= EXACT else 1 if left > 1e-3 else 2}f} %"
     )
 
 
