@@ -5,18 +5,28 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from click.testing import CliRunner
 
 from fwbio import RULES, FwbioError, program, record, reference
 from fwbio.analyses import cli
-from fwbio.analyses.identification import Candidate, Identification, Parameter, identify
+from fwbio.analyses.identification import (
+    Candidate,
+    Identification,
+    Parameter,
+    from_record,
+    identify,
+)
 from fwbio.analyses.identification.command import identify_command
 from fwbio.analyses.identification.csv_table import write_csv
+from fwbio.analyses.identification.meanings import in_units, taken
 from fwbio.analyses.identification.outputs import write
 from fwbio.analyses.identification.replay import replay
 from fwbio.analyses.identification.tables import described, groups, plain, rows
+from fwbio.data import constants
+from fwbio.rule import TIMED
 
 STEPS, PRE, POST = 40, 6, 5
 FEW = ["--rules", "hebb,retnet,mamba2,delta,gated_delta,delta_product"]
@@ -177,6 +187,109 @@ def test_mistakes_are_one_line(delta, tmp_path):
     assert "no column 'value_0'" in told(run(tmp_path / "bad.csv"))
     record.save(xr.Dataset({"a": ("x", [1.0])}), tmp_path / "other.nc")
     assert "there is no 'key'" in told(run(tmp_path / "other.nc"))
+
+
+def test_what_was_read_can_be_checked_before_anything_is_fitted(rng, tmp_path):
+    path = tmp_path / "mine.csv"
+    write_csv(recording("delta", rng).isel(snapshot=slice(None, None, 2)), path)
+    table = pd.read_csv(path).assign(mouse="m1", interval=0.25)
+    table.loc[0, "weight_0_0"] = np.nan
+    table.to_csv(path, index=False)
+    result = run(path, "--check", "--json")
+    found = json.loads(result.stdout)
+    assert (found["trials"], found["steps"], found["pre"], found["post"]) == (1, STEPS, PRE, POST)
+    assert found["weights"]["snapshots"] == STEPS // 2
+    assert found["weights"]["missing"] == pytest.approx(1 / (STEPS // 2 * PRE * POST))
+    assert (found["start"], found["interval"]) == ("zero", [0.25, 0.25])
+    (line,) = result.stderr.splitlines()
+    assert line == "Left aside, for no recording has such columns: 'mouse'"
+    shown = run(path, "--check").stdout
+    assert f"after {STEPS // 2} of {STEPS} steps" in shown
+    assert "0.25 s" in shown
+    assert "leave out --out" in told(run(path, "--check", "--out", tmp_path / "out"))
+
+
+def test_some_trials_are_enough(rng, tmp_path):
+    path, out = tmp_path / "three.nc", tmp_path / "out"
+    made = [recording("delta", rng) for _ in range(3)]
+    record.save(xr.concat(made, "trial", combine_attrs="drop_conflicts"), path)
+    few = ["--rules", "delta", "--trials", "2"]
+    assert json.loads(run(path, "--trials", "2", "--check", "--json").stdout)["trials"] == 2
+    two = xr.concat(made[:2], "trial", combine_attrs="drop_conflicts")
+    ideal = plain(identify(two, rules=["delta"]))["candidates"]
+    found = json.loads(run(path, *few, "--out", out, "--json").stdout)
+    assert found["candidates"][0]["log_likelihood"] == pytest.approx(ideal[0]["log_likelihood"])
+    assert "--trials 2" in json.loads((out / "identification.json").read_text())["command"]
+
+
+def test_constants_that_are_taken_and_not_fitted_are_told(rng, tmp_path):
+    path = tmp_path / "mine.nc"
+    made = recording("bcm", rng).drop_vars("interval", errors="ignore")
+    record.save(made, path)
+    result = run(path, "--rules", "bcm,hebb")
+    assert "taken, not fitted, of bcm: bcm_tau_theta 20 s, interval 0.1 s" in result.stdout
+    found = json.loads(run(path, "--rules", "bcm", "--json").stdout)["taken"]["bcm"]
+    assert found["bcm_tau_theta"]["value"] == constants("plasticity")["bcm_tau_theta"]
+    record.save(made.assign(interval=("step", np.full(STEPS, 0.3))), path)
+    found = json.loads(run(path, "--rules", "bcm", "--json").stdout)["taken"]["bcm"]
+    assert list(found) == ["bcm_tau_theta"]
+
+
+@pytest.mark.parametrize(
+    "rule", sorted(rule for rule in RULES if RULES[rule].terms.plasticity in TIMED)
+)
+def test_every_rule_with_time_constants_tells_them(rule, rng):
+    answer = Identification(
+        observed="weights",
+        candidates=(Candidate(rule=rule),),
+        rules=(rule,),
+        verdict="identified",
+        sentence="",
+    )
+    found = taken(answer, from_record(recording("hebb", rng)))[rule]
+    assert found["interval"]["value"] == 0.1
+    units = [entry["unit"] for name, entry in found.items() if name not in {"interval", "lead"}]
+    assert {"s", "V", "1/s"} & set(units)
+
+
+@pytest.mark.parametrize(
+    ("units", "scale", "wanted"),
+    [
+        ("pA", "auto", ("pA", "1", "pA")),
+        ("", "auto", ("a.u.", "1", "a.u.")),
+        ("1", "fitted", ("a.u.", "1", "a.u.")),
+        ("1", "auto", ("1", "1", None)),
+        ("pA", "known", ("1", "1", None)),
+    ],
+)
+def test_constants_in_the_unit_of_the_weights_name_it(units, scale, wanted, rng):
+    made = recording("delta", rng)
+    made["weights"] = made["weights"].assign_attrs(units=units)
+    found = from_record(made)
+    answer = identify(found, rules=["hebb", "delta"], scale=scale)
+    told = in_units(answer, found, scale=scale)
+    hebb, delta = ({p.name: p.units for p in told[rule].parameters} for rule in ("hebb", "delta"))
+    assert (hebb["beta"], delta["beta"], delta.get("scale")) == wanted
+
+
+def test_the_table_explains_its_names(delta):
+    words = " ".join(run(delta, "--rules", "gated_delta,oja").stdout.split())
+    for name in ("decay", "half life", "beta", "weights before the first step", "explainable"):
+        assert f"{name}: " in words
+    assert "oja: of several" not in words
+    assert "subspace rule" in " ".join(run(delta, "--rules", "oja").stdout.split())
+
+
+@pytest.mark.parametrize("ending", [".xlsx", ".mat", ".npz"])
+def test_other_endings_are_told_the_ones_there_are(ending, tmp_path):
+    (tmp_path / f"mine{ending}").write_text("")
+    line = told(run(tmp_path / f"mine{ending}"))
+    assert f"{ending} is not read as a recording; save it as .nc, .zarr or .csv" in line
+    assert "name a .nc, .zarr or .csv in it" in told(run(tmp_path))
+
+
+def test_an_empty_list_of_rules_is_a_mistake(delta):
+    assert "no rule is named" in told(run(delta, "--rules", ""))
 
 
 @pytest.mark.parametrize("rule", ["retnet", "delta"])

@@ -21,6 +21,8 @@ OBSERVED, SCALES, STARTS = (
     ("auto", "zero", "observed"),
 )
 LISTED = 12  # nodes that an error names
+ENDINGS = (".nc", ".zarr", ".csv")
+NETCDF = frozenset({".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5", ""})
 
 
 def _chosen(option: str, target: str, among: tuple[str, ...], what: str) -> Any:
@@ -43,9 +45,16 @@ def _chosen(option: str, target: str, among: tuple[str, ...], what: str) -> Any:
     "--initial",
     "initial",
     STARTS,
-    "Weights before the first step; auto takes what the file says, or zero.",
+    "Weights before the first step; auto takes what the file says, or zero unless the first ones"
+    " are too large for the steps before them: then those first observed.",
 )
 @click.option("--at", metavar="NODE", help="Which record of a tree, as of `fwbio compare`.")
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    help="How many trials to fit, the first ones; as many as some 30 s allow, unless given.",
+)
+@click.option("--check", is_flag=True, help="Print what was read of FILE, and fit nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")
 @click.option(
     "--out",
@@ -57,6 +66,8 @@ def identify_command(
     rules: tuple[str, ...],
     at: str | None,
     initial: Any,
+    trials: int | None,
+    check: bool,
     as_json: bool,
     out: Path | None,
     **settings: Any,
@@ -71,50 +82,102 @@ def identify_command(
     one row a step and one column a channel:
 
     \b
-      step                  presentation, a whole number
-      trial                 optional: the episode
+      step                  presentation: whole numbers, every one that there was
+      trial                 optional: the episode, a number or a name
       key_0, key_1, ..      presynaptic activity
       value_0, ..           teaching input; or post_0, .., postsynaptic activity
       weight_0_0, ..        weight_PRE_POST after the step; empty where it was not seen
       query_0, .. readout_0, ..     what the memory was asked by, and answered
       log_decay, beta, interval     optional: gates that varied; seconds since the step before
 
+    Columns of other names are left aside. Leave weights empty that were not seen, and no step that
+    was presented out.
+
+    Fitted are the constants that the table prints. Time constants and thresholds of biological
+    rules are taken from the literature, not fitted: of bcm, the 20 s over which its threshold
+    averages; of stdp, windows of 20 ms; the others' are printed with the answer. They need
+    `interval`, the seconds since the step before (.1 s unless given); key and value of one row are
+    causal, the value 10 ms after the key. Of several postsynaptic channels oja is Oja's subspace
+    rule.
+
+    Notebook 5 (analyses/notebooks/5_bring_your_own_recording.ipynb) goes from a file to an answer.
+
     \b
     Examples:
+      fwbio identify recording.csv --check
       fwbio identify recording.csv
       fwbio identify recording.nc --rules hebb,retnet,delta --scale fitted --out results/mine
       fwbio identify results/comparison.nc --at /designed/spiking/delta --from readout
     """
     from fwbio.analyses.identification import from_record, identify
+    from fwbio.analyses.identification.meanings import in_units
+    from fwbio.analyses.identification.replay import first_trials
     from fwbio.analyses.identification.tables import plain, tables
 
-    candidates = [resolve(rule) for rule in rules] or None
+    candidates = _candidates(rules)
     if out is not None:
+        if check:
+            raise click.UsageError("--check writes nothing; leave out --out")
         check_writable(out)
     where = f"{file} {at}" if at else str(file)
-    recording = from_record(_dataset(file, at), initial=initial, where=where)
-    answer = identify(recording, rules=candidates, progress=True, **settings)
+    dataset = _dataset(file, at)
+    _tell_ignored(dataset)
+    recording = from_record(dataset, initial=initial, where=where)
+    if check:
+        _check(first_trials(recording, trials), as_json)
+        return
+    answer = identify(recording, rules=candidates, trials=trials, progress=True, **settings)
+    answer = in_units(answer, recording, scale=settings["scale"])
     if as_json:
-        click.echo(json.dumps(plain(answer), indent=2, ensure_ascii=False, allow_nan=False))
+        told = plain(answer, recording)
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         click.echo(answer.sentence)
-        for table in tables(answer):
+        for table in tables(answer, recording):
             terminal().print(table)
     if out is not None:
         from fwbio.analyses.identification.outputs import write
 
-        command = _command(file, rules, at, {"initial": initial, **settings})
+        command = _command(file, rules, at, {"initial": initial, "trials": trials, **settings})
         written = write(answer, recording, out, command=command)
         click.echo("\n".join(map(str, written)), err=as_json)
 
 
+def _candidates(rules: tuple[str, ...]) -> list[Any] | None:
+    """The rules named, or None for the whole table."""
+    source = click.get_current_context().get_parameter_source("rules")
+    if not rules and source is not click.core.ParameterSource.DEFAULT:
+        raise FwbioError(
+            "no rule is named", where="--rules", mend="name some, or leave it out for all"
+        )
+    return [resolve(rule) for rule in rules] or None
+
+
+def _tell_ignored(dataset: xr.Dataset) -> None:
+    ignored = dataset.attrs.get("ignored_columns", [])
+    if ignored:
+        names = ", ".join(map(repr, ignored))
+        click.echo(f"Left aside, for no recording has such columns: {names}", err=True)
+
+
+def _check(recording: Any, as_json: bool) -> None:
+    from fwbio.analyses.identification.checking import contents, table
+
+    if as_json:
+        click.echo(json.dumps(contents(recording), indent=2))
+    else:
+        terminal().print(table(recording))
+
+
 def _dataset(file: Path, at: str | None) -> xr.Dataset:
     """The record in a file, or the one of its nodes that is asked for."""
-    if file.suffix.lower() == ".csv":
+    ending = file.suffix.lower()
+    if ending == ".csv":
         from fwbio.analyses.identification.csv_table import read_csv
 
         found: xr.Dataset | xr.DataTree = read_csv(file)
     else:
+        _check_ending(file, ending)
         found = record.load(file)
     if isinstance(found, xr.Dataset):
         if at is not None:
@@ -122,6 +185,21 @@ def _dataset(file: Path, at: str | None) -> xr.Dataset:
                 "holds one record and no nodes", where=str(file), mend="leave out --at"
             )
         return found
+    return _node(found, file, at)
+
+
+def _check_ending(file: Path, ending: str) -> None:
+    known = ", ".join(ENDINGS[:-1]) + f" or {ENDINGS[-1]}"
+    if file.is_dir() and ending != ".zarr":
+        raise FwbioError("a folder is not a record", where=str(file), mend=f"name a {known} in it")
+    if file.is_file() and ending not in NETCDF:
+        raise FwbioError(
+            f"{ending} is not read as a recording", where=str(file), mend=f"save it as {known}"
+        )
+
+
+def _node(found: xr.DataTree, file: Path, at: str | None) -> xr.Dataset:
+    """The record of a tree that is asked for."""
     nodes = [node.path for node in found.subtree if {"key", "value"} <= set(node.data_vars)]
     shown = ", ".join(nodes[:LISTED]) + (", .." if len(nodes) > LISTED else "")
     if not nodes:
@@ -143,7 +221,12 @@ def _command(file: Path, rules: tuple[str, ...], at: str | None, settings: dict[
     words = ["fwbio", "identify", str(file)]
     words += ["--rules", ",".join(rules)] if rules else []
     words += ["--at", at] if at else []
-    names = {"observed": "--from", "scale": "--scale", "initial": "--initial"}
+    names = {
+        "observed": "--from",
+        "scale": "--scale",
+        "initial": "--initial",
+        "trials": "--trials",
+    }
     for name, value in settings.items():
-        words += [names[name], value] if value != "auto" else []
+        words += [names[name], str(value)] if value not in ("auto", None) else []
     return shlex.join(words)

@@ -43,11 +43,12 @@ def write(
     Raises:
         FwbioError: the folder can't be written.
     """
-    told = {"command": command, "versions": versions(), **plain(answer)}
+    recording = record if isinstance(record, Recording) else from_record(record)
+    told = {"command": command, "versions": versions(), **plain(answer, recording)}
     contents = {
         DATA: json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False).encode(),
         TABLE: rows(answer).to_csv(index=False).encode(),
-        FIGURE: figure(answer, record, rules=rules),
+        FIGURE: figure(answer, recording, rules=rules),
     }
     return write_together(folder, contents)
 

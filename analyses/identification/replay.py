@@ -52,7 +52,7 @@ def replay(
             mend="give a rule that was fitted",
         )
     recording = record if isinstance(record, Recording) else from_record(record)
-    recording = _first(recording, trials)
+    recording = first_trials(recording, trials)
     rule = resolve(candidate.rule) if rule is None else rule
     found = _model(rule, recording, candidate, observed)
     weights, readout = _run(found, _theta(found, candidate))
@@ -77,8 +77,8 @@ def replay(
     return dataset
 
 
-def _first(recording: Recording, trials: int | None) -> Recording:
-    """The recording of its first trials."""
+def first_trials(recording: Recording, trials: int | None) -> Recording:
+    """The recording of its first trials; of all of them where `trials` is None."""
     names = ("keys", "values", "queries", "weights", "readout", "initial")
     some: dict[str, Any] = {
         name: None if getattr(recording, name) is None else getattr(recording, name)[:trials]

@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 
 from fwbio.analyses.identification.answer import Candidate, Identification, Parameter
+from fwbio.analyses.identification.data import Recording
+from fwbio.analyses.identification.meanings import notes, share, taken
 from fwbio.analyses.words import listed
 
-_NUMBERS = ("explained", "z", "bic", "log_likelihood", "free", "residual", "process")
+_NUMBERS = ("explained", "explainable", "z", "bic", "log_likelihood", "free", "residual", "process")
+_COLUMNS = "z: Vuong's, against the best, below -1.96 beyond chance; dBIC: how far above the least"
 
 
 def groups(answer: Identification) -> list[list[Candidate]]:
@@ -35,21 +38,26 @@ def constants(candidate: Candidate) -> int:
     return sum(np.size(p.value) for p in candidate.parameters if p.name != "half_life")
 
 
-def plain(answer: Identification) -> dict[str, Any]:
+def plain(answer: Identification, recording: Recording | None = None) -> dict[str, Any]:
     """The answer as JSON has it; numbers that are not finite are null.
 
     Args:
         answer: of `fwbio.analyses.identification.identify`.
+        recording: what it is about, where `taken` is to be told too.
 
     Returns:
-        `sentence`, `verdict`, `rules` and `observed`, and the `candidates`, best first and refused
-        ones last, each with its numbers, its `equivalent` rules and its `parameters`.
+        `sentence`, `verdict`, `rules`, `observed`, `start` and `trials`, and the `candidates`, best
+        first and refused ones last, each with its numbers, its `equivalent` rules and its
+        `parameters`; and the constants that are `taken`, not fitted.
     """
-    return {
+    beside = {} if recording is None else {"taken": taken(answer, recording)}
+    return beside | {
         "sentence": answer.sentence,
         "verdict": answer.verdict,
         "rules": list(answer.rules),
         "observed": answer.observed,
+        "start": answer.start,
+        "trials": answer.trials,
         "candidates": [
             {
                 "rule": c.rule,
@@ -123,25 +131,27 @@ def _channels(parameter: Parameter) -> list[dict[str, Any]]:
     ]
 
 
-def tables(answer: Identification) -> list[Any]:
+def tables(answer: Identification, recording: Recording | None = None) -> list[Any]:
     """The tables for a terminal: the ranking, and what was no candidate and why.
 
     Args:
         answer: of `fwbio.analyses.identification.identify`.
+        recording: what it is about, where constants are to be explained below the ranking.
     """
     refused = [c for c in answer.candidates if c.refused is not None]
-    return [_ranking(answer), *([_refused(refused)] if refused else [])]
+    shown = [group[0] for group in groups(answer)]
+    below = [] if recording is None else notes(answer, recording, shown)
+    return [_ranking(answer, below), *([_refused(refused)] if refused else [])]
 
 
-def _ranking(answer: Identification) -> Any:
+def _ranking(answer: Identification, below: list[str]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
     what = "changes of the weights" if answer.observed == "weights" else "read-outs"
     shown = Table(
         title=f"Rules by what they predict of the {what}, those of the answer first",
-        caption="z: Vuong's, against the best, below -1.96 beyond chance; dBIC: how far above the"
-        " least",
+        caption="\n".join([_COLUMNS, *below]),
         title_justify="left",
         caption_justify="left",
     )
@@ -158,7 +168,7 @@ def _ranking(answer: Identification) -> Any:
         )
         shown.add_row(
             str(rank),
-            f"{100 * best.explained:.1f} %",
+            share(best.explained),
             f"{best.z + 0.0:.1f}".replace("-0.0", "0.0"),
             f"{best.bic - least:,.0f}",
             names,
