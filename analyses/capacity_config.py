@@ -66,11 +66,13 @@ class Sweep:
         require_names("substrates", self.substrates, tuple(SUBSTRATES))
         require_names("programmers", self.programmers, tuple(PROGRAMMERS))
         require_names("trials_on", tuple(self.trials_on), tuple(SUBSTRATES), empty=True)
-        if not self.values or any(
-            b <= a for a, b in zip(self.values, self.values[1:], strict=False)
-        ):
+        if not self.values:
             raise FwbioError(
-                f"{', '.join(f'{v:g}' for v in self.values) or 'nothing'} does not increase",
+                "no values are given", where="values", mend="give numbers along the axis, 4,8,16"
+            )
+        if any(b <= a for a, b in zip(self.values, self.values[1:], strict=False)):
+            raise FwbioError(
+                f"{', '.join(f'{v:g}' for v in self.values)} does not increase",
                 where="values",
                 mend="give numbers along the axis, the least first",
             )

@@ -410,7 +410,7 @@ def test_a_sweep_names_everything():
     [
         ({"axis": "age"}, "axis"),
         ({"values": (8, 4)}, "increase"),
-        ({"values": ()}, "increase"),
+        ({"values": ()}, "no values are given"),
         ({"rules": ("hebbb",)}, "hebb"),
         ({"programmers": ("drawn",)}, "programmer"),
         ({"sizes": {"pairs": 3}}, "pairs"),
