@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from fwbio.analyses.palette import COLOURS, FAINT, MARKERS, Style, rule_style
 from fwbio.errors import FwbioError
 
 AXIS_LABELS: Mapping[str, str] = {
-    "pairs": "pairs stored (pairs)",
+    "pairs": "load (stored pairs)",
     "noise": "noise on the cue (dimensionless)",
     "similarity": "similarity of the keys (dimensionless)",
     "active": "active features of a key (share)",
@@ -23,6 +23,7 @@ LABELS: Mapping[str, str] = {
     "residual": "squared error (share of target)",
     "bit_error": "wrong signs (share of channels)",
 }
+MOST_TICKS = 8
 LOGARITHMIC = ("noise_power",)
 
 
@@ -165,8 +166,8 @@ def _finished(here: xr.Dataset, measure: str, ax: Axes) -> Axes:
         ax.set_yscale("log")
     if axis == "pairs":
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ticks = here[axis].values[:: -(-here.sizes[axis] // MOST_TICKS)]
+        ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
         ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(AXIS_LABELS[axis])
     ax.set_ylabel(LABELS[measure])

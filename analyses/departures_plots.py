@@ -24,7 +24,8 @@ def panel(
     """One quantity against the levels of one departure, a line a rule.
 
     Levels stand evenly, in the order of their ladder; the neutral one is shaded. Of recall, each
-    rule's short line at the left edge is the reference's and the dashed one is chance.
+    rule's short line at the left edge is the reference's and the dashed one is chance. A legend
+    names the rules and these.
 
     Args:
         found: as `fwbio.analyses.departures.departures` makes it.
@@ -45,7 +46,7 @@ def panel(
     levels = one.value.values[np.isfinite(one.value.values) | np.isposinf(one.value.values)]
     rungs = np.arange(len(levels))
     styles = rule_style(map(str, one.rule.values))
-    ax.axvspan(-0.35, 0.35, color="#eeeeee", linewidth=0, zorder=0)
+    ax.axvspan(-0.35, 0.35, color="#eeeeee", linewidth=0, zorder=0, label="neutral level")
     dodge = 0.08
     for i, (rule, style) in enumerate(styles.items()):
         here = one.sel(rule=rule).isel(level=rungs)
@@ -63,7 +64,10 @@ def panel(
         if quantity == "recall_accuracy":
             ax.hlines(float(here.reference_accuracy), -0.5, -0.35, color=style.colour, linewidth=2)
     if quantity == "recall_accuracy":
-        ax.axhline(found.attrs["chance_level"], color=FAINT, linestyle="--", linewidth=0.8)
+        ax.axhline(
+            found.attrs["chance_level"], color=FAINT, linestyle="--", linewidth=0.8, label="chance"
+        )
+        ax.plot([], [], color="#333333", linewidth=2, label="reference (left edge)")
     ax.set_xticks(rungs, [_level(level) for level in levels])
     ax.set_xlim(-0.5, len(levels) - 0.5)
     if quantity in {"recall_accuracy", "identified"}:
