@@ -279,6 +279,80 @@ def test_a_recording_may_start_from_weights_that_were_seen(rng):
     assert_close(answer["delta"].parameters[0].value, 0.5, "identified")
 
 
+def test_weights_too_large_for_their_first_writes_start_where_they_were_seen(rng):
+    keys, values = rng.standard_normal((2, 60, 4))
+    made = {"noise": 0.001, "rng": rng, "beta": 0.1}
+    start = 30 + rng.standard_normal((4, 4))
+    record = shown("hebb", keys, values, initial_weights=start, **made)
+    late = identify(record.drop_attrs(deep=False), rules=["hebb", "delta"])
+    assert late.start == "observed" and late.rules == ("hebb",)
+    record = shown("hebb", keys, values, **made)
+    early = identify(record.drop_attrs(deep=False), rules=["hebb", "delta"])
+    assert early.start == "zero" and early.rules == ("hebb",)
+
+
+def test_rules_that_leave_most_of_what_is_not_noise_are_none(rng):
+    """Half of each change follows the product of the step before, which no rule knows."""
+    keys, values = rng.standard_normal((2, 60, 5))
+    products = np.einsum("tk,tv->tkv", keys, values)
+    changes = products + 1.3 * np.roll(products, 1, axis=0)
+    record = xr.Dataset(
+        {
+            "key": (("step", "pre"), keys),
+            "value": (("step", "post"), values),
+            "weights": (("step", "pre", "post"), changes.cumsum(0)),
+        }
+    )
+    answer = identify(record, rules=["hebb", "delta"])
+    assert answer.verdict == "none" and answer.rules == ()
+    nearest = answer["hebb"]
+    assert 0.2 < nearest.explained < 0.6 < nearest.explainable
+    assert "not noise of observing" in answer.sentence
+
+
+@pytest.mark.parametrize("rule", ["hebb", "delta", "gated_delta"])
+def test_richer_rules_gain_too_little_on_synapses(rule, seed):
+    """Synapses of rates depart from their rule by less than .1 % of its changes, significantly."""
+    episode = tasks.TASKS["random_pairs"](
+        seed=seed, trials=1, pairs=12, pre=8, post=6, keys="sparse", values="gaussian", active=0.5
+    )
+    record = models.execute(
+        models.designed(episode, rule, strength=0.7), "rate", weights="all", engine="numpy"
+    )
+    for observed in ("weights", "readout"):
+        answer = identify(
+            record, rules=["hebb", "delta", "gated_delta", "comba"], observed=observed
+        )
+        assert answer.rules == (rule,), answer.sentence
+
+
+def test_few_steps_do_not_exclude_richer_rules(rng):
+    keys, values = rng.standard_normal((2, 3, 4))
+    streams = {"log_decay": np.log(0.97), "beta": 0.2}
+    record = shown("gated_delta", keys, values, noise=0.15, rng=rng, **streams)
+    answer = identify(record, rules=["delta", "gated_delta"])
+    told = "gated_delta" in answer.rules or "can't be excluded" in answer.sentence
+    gained = answer["gated_delta"].explained - answer["delta"].explained
+    assert told == (gained > 0.002)
+
+
+def test_rules_of_one_step_in_unknown_units_are_said_to_be_one(rng):
+    keys, values = rng.standard_normal((2, 60, 5)) / 2
+    streams = {"log_decay": np.log(0.9), "beta": 0.8}
+    record = shown("gated_delta", keys, values, noise=0.0, rng=rng, **streams)
+    answer = identify(record, rules=["hebb", "delta", "gated_delta", "comba"], scale="fitted")
+    assert answer.verdict == "equivalent" and set(answer.rules) == {"gated_delta", "comba"}
+
+
+def test_constants_have_the_unit_of_the_weights_where_they_scale_them(rng):
+    keys, values = rng.standard_normal((2, 40, 4)) / 2
+    record = shown("delta", keys, values, noise=0.02, rng=rng, beta=0.7)
+    record["weights"] = record.weights.assign_attrs(units="pA")
+    answer = identify(record, rules=["hebb", "delta"])
+    units = {(c.rule, p.name): p.units for c in answer.candidates for p in c.parameters}
+    assert units == {("hebb", "beta"): "pA", ("delta", "scale"): "pA", ("delta", "beta"): "1"}
+
+
 def test_gates_that_vary_are_known_up_to_a_factor(rng):
     keys, values = rng.standard_normal((2, 80, 5)) / 2
     beta = rng.uniform(0.1, 1.0, 80)
@@ -359,6 +433,7 @@ def test_fits_that_overflow_are_refused(rng):
         ({"observed": "readout"}, "no readout with query"),
         ({"scale": "both"}, "no scale"),
         ({"rules": []}, "no rules to choose from"),
+        ({"trials": 0}, "0 trials are none"),
         ({"rules": ["hebbian"]}, "did you mean 'hebb'"),
     ],
 )

@@ -163,6 +163,13 @@ def test_what_is_no_table_is_told(text, told, tmp_path):
         (lambda r: r.drop_vars("snapshot").isel(snapshot=slice(3)), "nothing says after which"),
         (lambda r: r.assign_coords(snapshot=r.snapshot - 1), "are not steps from 0 to 6"),
         (lambda r: r.assign(key=r.key.astype(str)), "is no number"),
+        (lambda r: r.isel(step=[0, 1, 4, 5, 6]), "left out or out of order after step 1"),
+        (lambda r: r.assign_coords(step=r.step / 2), "are not whole numbers"),
+        (lambda r: r.isel(step=slice(0)), "there is no step in it"),
+        (lambda r: r.isel(post=slice(0)), "there is no post in it"),
+        (lambda r: r.drop_vars(["weights", "query"]), "without `query`"),
+        (lambda r: r.assign(weights=np.inf * r.weights), "infinite in"),
+        (lambda r: r.assign(weights=np.nan * r.weights), "no weight was observed"),
         (lambda r: r.assign(log_decay=np.nan * r.log_decay), "record, log_decay: NaN"),
         (lambda r: xr.DataTree(r), "one record is needed, not a DataTree"),
     ],
@@ -175,3 +182,28 @@ def test_faults_of_a_record_are_told(change, told, made):
 def test_a_start_that_there_is_not_is_told(made):
     with pytest.raises(FwbioError, match="'seen' is no start"):
         from_record(made, initial="seen")
+
+
+def test_one_synapse_among_many_is_a_recording(made):
+    one = (made.weights.pre == made.weights.pre) & False
+    one[0] = True
+    found = from_record(made.assign(weights=made.weights.where(one)))
+    assert np.isfinite(found.weights).sum() == found.weights[:, :, 0].size
+
+
+def test_runs_of_this_toolkit_start_where_they_say(made):
+    ours = made.assign_attrs(substrate="reference")
+    large = ours.assign(weights=ours.weights + 1e6)
+    assert from_record(large).start == "zero"
+    assert from_record(large.drop_attrs(deep=False)).start == "observed"
+    given = large.assign(initial_weights=large.weights.isel(snapshot=0, drop=True))
+    assert from_record(given).start == "given"
+
+
+def test_one_snapshot_where_weights_start_leaves_nothing_to_explain(made):
+    with pytest.raises(FwbioError, match="none is left to explain"):
+        identify(
+            from_record(made.isel(snapshot=[3]), initial="observed"),
+            rules=["hebb"],
+            observed="weights",
+        )

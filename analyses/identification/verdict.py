@@ -87,7 +87,7 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
     close = [r for r in order if scores[r.name] > -DECISIVE or _worth_little(r, best, nothing)]
     chosen = min(close, key=lambda r: r.span)
     size = chosen.span
-    alike = [r for r in order if r.span == size and _same(r, chosen)]
+    alike = [r for r in order if _same(r, chosen) or _one_exactly(r, chosen, nothing)]
     open_ = [r for r in close if r.span == size and abs(_vuong(r, chosen, total)) < DECISIVE]
     answer = [r for r in order if r in alike or r in open_]
     noise = min(best.fit.variance, chosen.fit.variance) * total
@@ -173,6 +173,15 @@ def _same(one: Rival, other: Rival) -> bool:
     if one.span != other.span:
         return False
     return bool(np.sqrt(((one.fit.parts - other.fit.parts) ** 2).sum()) < SAME)
+
+
+def _one_exactly(one: Rival, other: Rival, nothing: Fit) -> bool:
+    """Whether rules that are one on such data leave next to nothing, but for rounding."""
+    if one.span != other.span:
+        return False
+    kinds = {_unit_kind(r.rule.terms, r.fit.model) for r in (one, other)}
+    most = max(r.fit.squares.sum() for r in (one, other))
+    return len(kinds) == 1 and bool(most < EXACT * nothing.squares.sum())
 
 
 def _worth_little(r: Rival, best: Rival, nothing: Fit) -> bool:
