@@ -24,12 +24,11 @@ from fwbio.rule import Rule, Terms
 DECISIVE = 1.96  # standard errors of a log-likelihood's difference
 NORMAL = 1.959964  # of a 95 % confidence interval
 SAME = 0.1  # root sum of squared differences in log-likelihood that fitting itself leaves
-# Share of the explainable below which something else is at work. On development recordings rules
-# explain .9 and more of their own; the nearest of the table to foreign rules, .2 to .6.
+# Share of the explainable below which something else is at work. Set by eye on a few recordings: of
+# rules of the table, that explained .77 and more, and of foreign ones, of which it explained less.
 ENOUGH = 0.7
-# Synapses of rates and spikes keep to their rule within 4 % of its changes: squared, .002. Of read-
-# outs of spikes, where errors add up, richer rules pick up to .07 of what the true one leaves;
-# a rule that lacks a term leaves 2 times as much and more.
+# Shares that a synapse's departures from its rule may leave for richer rules to pick up. Set by eye,
+# on small recordings of rate and spiking synapses and on read-outs of digits: no bounds of theory.
 WORTH, LEFT, MOST = 0.002, 0.2, 0.01
 EXACT = 1e-6  # of the variance: what .1 % of the changes adds is no rule's, whatever the noise
 OWN = 0.1  # share of the unpredicted; chance gives fits to noise of observing less
