@@ -27,8 +27,8 @@ SAME = 0.1  # root sum of squared differences in log-likelihood that fitting its
 # Share of the explainable below which something else is at work. Set by eye on a few recordings: of
 # rules of the table, that explained .77 and more, and of foreign ones, of which it explained less.
 ENOUGH = 0.7
-# Shares that a synapse's departures from its rule may leave for richer rules to pick up. Set by eye,
-# on small recordings of rate and spiking synapses and on read-outs of digits: no bounds of theory.
+# Shares that a synapse's departures from its rule may leave for richer rules to pick up: set by eye
+# on small recordings of rate and spiking synapses and on read-outs of digits, no bounds of theory.
 WORTH, LEFT, MOST = 0.002, 0.2, 0.01
 EXACT = 1e-6  # of the variance: what .1 % of the changes adds is no rule's, whatever the noise
 OWN = 0.1  # share of the unpredicted; chance gives fits to noise of observing less
