@@ -17,18 +17,26 @@ class FwbioError(ValueError):
         super().__init__(f"{where}: {what}; {mend}")
         self.what, self.where, self.mend = what, where, mend
 
+    def __str__(self) -> str:
+        """The whole line, as it is (a KeyError would quote it)."""
+        return str(self.args[0])
+
     def __reduce__(self) -> tuple:
         """Let the error cross process boundaries (keyword-only arguments need help)."""
-        return _rebuild, (self.what, self.where, self.mend)
+        return _rebuild, (type(self), self.what, self.where, self.mend)
 
 
-def _rebuild(what: str, where: str, mend: str) -> FwbioError:
-    return FwbioError(what, where=where, mend=mend)
+class UnknownNameError(FwbioError, KeyError):
+    """A name that a table lacks: a KeyError too, so that tables are mappings like any other."""
 
 
-def unknown_name(name: object, known: Iterable[str], *, kind: str, where: str) -> FwbioError:
+def _rebuild(kind: type[FwbioError], what: str, where: str, mend: str) -> FwbioError:
+    return kind(what, where=where, mend=mend)
+
+
+def unknown_name(name: object, known: Iterable[str], *, kind: str, where: str) -> UnknownNameError:
     """The error for a name that is not in a table, suggesting the nearest one that is."""
     names = sorted(known)
     near = get_close_matches(str(name), names, n=1)
     mend = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
-    return FwbioError(f"there is no {kind} called {name!r}", where=where, mend=mend)
+    return UnknownNameError(f"there is no {kind} called {name!r}", where=where, mend=mend)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fwbio.errors import FwbioError, unknown_name
+from fwbio.errors import FwbioError
 from fwbio.record import PROGRAM, SCHEMA, labelled, require
 from fwbio.rule import DEFAULTS, Rule
 from fwbio.rules import RULES, resolve
@@ -107,6 +107,10 @@ def make(
             infinite numbers, a decay above one, or a ridge, interval or threshold out of its range.
     """
     rule = resolve(rule)
+    if config is not None and not isinstance(config, Mapping):
+        raise FwbioError(
+            f"{type(config).__name__} is no mapping", where="config", mend="give settings by name"
+        )
     if RULES.get(rule.name) != rule:
         raise FwbioError(
             f"a program names its rule, and the table has no such {rule.name!r}",
@@ -278,10 +282,7 @@ def operands(program: xr.Dataset) -> Operands:
         FwbioError: it is not a sound program of a rule in the table.
     """
     require(program, where="program", need=PROGRAM)
-    name = program.attrs["rule"]
-    if name not in RULES:
-        raise unknown_name(name, RULES, kind="rule", where="program.attrs['rule']")
-    rule = RULES[name]
+    rule = RULES.row(program.attrs["rule"], where="program.attrs['rule']")
     check_streams(rule, {gate for gate in GATES if gate in program})
     _check_initial(rule, {str(name) for name in program.data_vars})
     _refuse_short_steps(rule, program.data_vars)
@@ -365,6 +366,10 @@ def _refuse_surplus(name: str, found: tuple[Hashable, ...], dims: tuple[str, ...
 def _variable(name: str, x: Any, dims: tuple[str, ...], sizes: Mapping[str, int]) -> xr.DataArray:
     """One stream as a labelled array, spread over the `sizes` of the dims that it lacks."""
     if isinstance(x, xr.DataArray):
+        if unnamed := [d for d in x.dims if not isinstance(d, str)]:
+            raise FwbioError(
+                f"its dim {unnamed[0]!r} is not a name", where=name, mend="name every dim in words"
+            )
         if missing := [d for d in dims if d not in x.dims and d not in sizes]:
             raise FwbioError(
                 f"its dims {x.dims} lack {', '.join(missing)}",
@@ -391,6 +396,10 @@ def _variable(name: str, x: Any, dims: tuple[str, ...], sizes: Mapping[str, int]
 
 
 def _numbers(name: str, x: Any) -> np.ndarray:
+    if np.ma.is_masked(x):
+        raise FwbioError(
+            "some of its numbers are masked", where=name, mend="fill them, or leave the steps out"
+        )
     try:
         values = np.asarray(x)
     except (TypeError, ValueError, RuntimeError) as error:

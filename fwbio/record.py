@@ -1,4 +1,8 @@
-"""What a run hands back: a dataset that names every axis and unit, checked, saved and loaded."""
+"""What a run hands back: a dataset that names every axis and unit, checked, saved and loaded.
+
+Variables are `record["readout"]`; of `query` that is the only way, as `record.query` is a method of
+every `xarray.Dataset`.
+"""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -221,21 +225,22 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def validate(record: xr.Dataset, *, need: Iterable[str] = RECORD) -> list[str]:
+def validate(record: object, *, need: Iterable[str] = RECORD) -> list[str]:
     """What is wrong with a record, one sentence a fault; an empty list where nothing is.
 
     Args:
         record: a program, or a record of its run.
         need: the variables it must have (`PROGRAM` for a program).
     """
+    if not isinstance(record, xr.Dataset):
+        return [f"a dataset of fwbio.program.make is needed, not {type(record).__name__}"]
     faults = []
     rule = record.attrs.get("rule")
     if not isinstance(rule, str):
         faults.append("the attribute 'rule' is missing: it names the rule that was run")
     faults += [f"the variable {name!r} is missing" for name in need if name not in record]
-    for name, array in record.variables.items():
-        if name in record.coords:
-            continue
+    for name in record.data_vars:
+        array = record.variables[name]
         variable = SCHEMA.get(cast(str, name))
         if variable is None:
             faults += [
@@ -264,8 +269,8 @@ def _value_faults(name: str, array: xr.Variable, variable: Variable) -> list[str
     values = array.data  # lazy where the record is: a test of it goes block by block
     if variable.logical:
         return [] if values.dtype == bool else [f"{name!r} should be true or false at each step"]
-    if not np.issubdtype(values.dtype, np.number):
-        return [f"{name!r} holds {values.dtype}, not numbers"]
+    if values.dtype.kind not in "iuf":
+        return [f"{name!r} holds {values.dtype}, not real numbers"]
     bad = ~np.isfinite(values)
     if bad.any():
         count = int(bad.sum())
@@ -302,12 +307,6 @@ def require(record: xr.Dataset, *, where: str, need: Iterable[str] = RECORD) -> 
     Raises:
         FwbioError: it isn't; the first fault is told.
     """
-    if not isinstance(record, xr.Dataset):
-        raise FwbioError(
-            f"an xarray.Dataset is needed, not {type(record).__name__}",
-            where=where,
-            mend="make one by fwbio.program.make(...)",
-        )
     if faults := validate(record, need=need):
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise FwbioError(
@@ -391,7 +390,8 @@ def load(path: str | Path, *, chunks: Chunks = "auto") -> xr.Dataset | xr.DataTr
     """Read what `save` wrote: a dataset, or a tree where groups were saved.
 
     NetCDF is read whole. Zarr is opened as dask arrays, whatever its size: analyses go through it
-    block by block, and a damaged chunk is met only when it is read; `.load()` reads it whole.
+    block by block, and a damaged chunk is met only when it is read; `.load()` reads it whole. Its
+    variables are taken by name: record["query"], for `record.query` is xarray's own method.
 
     Args:
         path: ends in `.nc` or `.zarr`.

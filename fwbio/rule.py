@@ -16,6 +16,7 @@ Solve = Literal["explicit", "implicit", "flow"]
 Feature = Literal["identity", "scaled", "elu_plus_one"]
 Normaliser = Literal["none", "sum", "bounded"]
 Readout = Literal["weights", "ridge"]
+Range = Literal["any", "<= 0", ">= 0", "> 0"]
 Plasticity = Literal[
     "product",
     "bcm",
@@ -47,12 +48,14 @@ class Stream:
         dims: its labelled dims after the leading ones.
         required: whether a program without it is incomplete.
         meaning: what it does, in words.
+        range: which finite numbers it may hold.
     """
 
     name: str
     dims: tuple[str, ...]
     required: bool
     meaning: str
+    range: Range = "any"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +158,8 @@ class Terms:
                     name="log_decay",
                     dims=("step", *channel),
                     required=True,
-                    meaning="log of the factor by which the weights decay before the write, <= 0",
+                    meaning="log of the factor by which the weights decay before the write",
+                    range="<= 0",
                 )
             )
         if self.write == "exponential":
@@ -211,7 +215,8 @@ class Terms:
                     name="ridge",
                     dims=("step", "pre"),
                     required=True,
-                    meaning="penalty on each channel's weights in the least squares read, > 0",
+                    meaning="penalty on each channel's weights in the least squares read",
+                    range="> 0",
                 )
             )
         if self.plasticity in TIMED:
@@ -221,6 +226,7 @@ class Terms:
                     dims=("step",),
                     required=False,
                     meaning="seconds since the step before, and of a step (0.1 unless given)",
+                    range="> 0",
                 )
             )
         if self.plasticity == "thresholded":
@@ -229,7 +235,8 @@ class Terms:
                     name=f"theta_{letter}",
                     dims=("step",),
                     required=False,
-                    meaning=f"calcium, key times error, {side}, >= 0 (0 unless given)",
+                    meaning=f"calcium, key times error, {side} (0 unless given)",
+                    range=">= 0",
                 )
                 for letter, side in (
                     ("p", "above which synapses grow"),

@@ -4,11 +4,9 @@ The equations use W of shape (pre, post), keys k and queries q in R^K, values v 
 after writing: y = W^T q. Sources marked "recalled" were not re-read for this table.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
-from fwbio.errors import FwbioError, unknown_name
+from fwbio.errors import FwbioError
 from fwbio.rule import Rule, Terms
+from fwbio.table import Table
 
 _AMPA = "AMPA conductance grows with the presynaptic rate times a slow NMDA-like teaching trace"
 _TURNOVER = "receptors turn over between presentations"
@@ -267,7 +265,7 @@ _TABLE = (
     ),
 )
 
-RULES: Mapping[str, Rule] = MappingProxyType({rule.name: rule for rule in _TABLE})
+RULES = Table({rule.name: rule for rule in _TABLE}, kind="rule", name="fwbio.RULES")
 
 
 def resolve(rule: Rule | str) -> Rule:
@@ -284,6 +282,4 @@ def resolve(rule: Rule | str) -> Rule:
             where="rule",
             mend="`fwbio rules` lists the names",
         )
-    if rule not in RULES:
-        raise unknown_name(rule, RULES, kind="rule", where="rule")
-    return RULES[rule]
+    return RULES.row(rule, where="rule")

@@ -5,9 +5,6 @@ episode, whose layout is told in `fwbio.pair_tasks` for kind "pairs" and in `fwb
 for kind "sequence".
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from fwbio.corpus import Bytes, byte_windows
 from fwbio.pair_tasks import Digits, RandomPairs, Rebinding, digits, random_pairs, rebinding
 from fwbio.sequence_tasks import (
@@ -30,6 +27,7 @@ from fwbio.state_tasks import (
     parity,
     permutations,
 )
+from fwbio.table import Table
 from fwbio.task import Kind, Task
 
 __all__ = [
@@ -51,7 +49,7 @@ __all__ = [
     "Task",
 ]
 
-TASKS: Mapping[str, Task] = MappingProxyType(
+TASKS = Table(
     {
         task.name: task
         for task in (
@@ -140,13 +138,16 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 make=byte_windows,
             ),
         )
-    }
+    },
+    kind="task",
+    name="fwbio.tasks.TASKS",
 )
 
 
-def _of_kind(kind: Kind) -> Mapping[str, Task]:
-    return MappingProxyType({name: task for name, task in TASKS.items() if task.kind == kind})
+def _of_kind(kind: Kind, name: str) -> Table[Task]:
+    own = {task.name: task for task in TASKS.values() if task.kind == kind}
+    return Table(own, kind=f"task of kind {kind!r}", name=f"fwbio.tasks.{name}")
 
 
-PAIR_TASKS: Mapping[str, Task] = _of_kind("pairs")
-SEQUENCE_TASKS: Mapping[str, Task] = _of_kind("sequence")
+PAIR_TASKS = _of_kind("pairs", "PAIR_TASKS")
+SEQUENCE_TASKS = _of_kind("sequence", "SEQUENCE_TASKS")

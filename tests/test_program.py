@@ -244,6 +244,21 @@ WRONG = {
         lambda rng: {"value": np.ones((STEPS, 0))},
         r"^program: there is no post; give at least one post",
     ),
+    "numbers that are masked": (
+        "hebb",
+        lambda rng: {"value": np.ma.masked_less(rng.normal(size=(STEPS, POST)) - 9, 0)},
+        r"^value: some of its numbers are masked; fill them",
+    ),
+    "a dim that is a number": (
+        "hebb",
+        lambda rng: {"key": xr.DataArray(np.ones((2, STEPS, PRE)), dims=(0, "step", "pre"))},
+        r"^key: its dim 0 is not a name",
+    ),
+    "a configuration without names": (
+        "hebb",
+        lambda rng: {"config": [1, 2]},
+        r"^config: list is no mapping; give settings by name",
+    ),
     "an unknown rule": (
         "hebbian",
         lambda rng: {},
@@ -269,7 +284,7 @@ def test_a_misspelt_keyword_is_refused(rng):
 
 
 UNSOUND = {
-    "no dataset": (lambda made: {}, "program: an xarray.Dataset is needed, not dict"),
+    "no dataset": (lambda made: {}, "program: a dataset of fwbio.program.make is needed, not dict"),
     "no rule": (lambda made: made.drop_attrs(), "the attribute 'rule' is missing"),
     "an unknown rule": (lambda made: made.assign_attrs(rule="dela"), "did you mean 'delta'"),
     "no query": (lambda made: made.drop_vars("query"), "the variable 'query' is missing"),
@@ -293,7 +308,11 @@ UNSOUND = {
     "NaN": (lambda made: made.assign(value=made.value * np.nan), "'value' is NaN or infinite"),
     "words": (
         lambda made: made.assign(beta=made.beta.astype(str)),
-        "'beta' holds <U.*, not numbers",
+        "'beta' holds <U.*, not real numbers",
+    ),
+    "complex numbers": (
+        lambda made: made.assign(beta=made.beta * 1j),
+        "'beta' holds complex128, not real numbers",
     ),
 }
 

@@ -88,6 +88,15 @@ def test_a_fault_is_told_in_words(fault, run):
         record.require(breaking(run), where="here")
 
 
+@pytest.mark.parametrize("thing", [None, 3, {"key": 1}, np.ones(3), xr.DataArray([1.0])])
+def test_what_is_no_dataset_is_a_fault(thing):
+    assert record.validate(thing) == [
+        f"a dataset of fwbio.program.make is needed, not {type(thing).__name__}"
+    ]
+    with pytest.raises(FwbioError, match=f"^here: .* not {type(thing).__name__};"):
+        record.require(thing, where="here")
+
+
 def test_every_fault_is_listed(run):
     broken = run.drop_vars(["readout", "weights"]).assign(voltage=("time", [0.1]))
     assert len(record.validate(broken)) == 4

@@ -5,12 +5,14 @@ import re
 from dataclasses import FrozenInstanceError, fields
 from typing import get_args
 
+import numpy as np
 import pytest
+from programs import random_program
 
 from fwbio import RULES, FwbioError, Rule
 from fwbio.errors import unknown_name
 from fwbio.program import GATES
-from fwbio.record import SCHEMA
+from fwbio.record import PROGRAM, SCHEMA, labelled, require
 from fwbio.rule import Plasticity
 from fwbio.rules import resolve
 
@@ -62,6 +64,23 @@ def test_streams_fit_the_schema_and_the_call(rule):
         assert stream.dims[0] == "step"
         assert stream.meaning
         assert stream.required or not rule.needs(name)
+
+
+@rules
+def test_programs_hold_streams_to_their_ranges(rule, rng):
+    made = random_program(rule.name, rng)
+    small = rng.uniform(1e-6, 1e-3)
+    refused = {"any": [], "<= 0": [small], ">= 0": [-small], "> 0": [0.0, -small]}
+    taken = {"any": [-small, small], "<= 0": [0.0], ">= 0": [0.0], "> 0": [small]}
+    for name, stream in rule.streams.items():
+        given = (
+            made[name] if name in made else labelled(name, np.ones(made.sizes["step"]), ("step",))
+        )
+        for number in [np.nan, np.inf, *refused[stream.range]]:
+            with pytest.raises(FwbioError, match=f"here: '{name}' is"):
+                require(made.assign({name: given * 0 + number}), where="here", need=PROGRAM)
+        for number in taken[stream.range]:
+            require(made.assign({name: given * 0 + number}), where="here", need=PROGRAM)
 
 
 def test_every_declared_gate_is_some_rule_s_stream():
