@@ -1,21 +1,24 @@
 """The figures of a comparison: which plots, of which records, and what the captions say."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fwbio.analyses import plots
 from fwbio.analyses.compare import require_comparison, summary
-from fwbio.analyses.recall import recall_by_lag
+from fwbio.analyses.recall import recall_by_lag, recall_hits
 from fwbio.analyses.report.night import PAPER, night
-from fwbio.analyses.words import listed, plural
+from fwbio.analyses.words import listed, number, plural
 
 DPI = 130
+CUES = 8  # of an episode that are drawn
+FEW = 12  # cases that words for a figure name
 SCREEN = 80  # CSS pixels an inch, at which the figures' letters are as large as captions
 
 
@@ -192,15 +195,17 @@ def _recall(table: Records) -> Drawing:
         plots.recall(frame, programmer, ax)
         ax.label_outer()
     _legend(figure, columns=2 if len(programmers) == 1 else 3)
-    best = frame[frame.metric == "recall_accuracy"].sort_values("value").iloc[-1]
+    found = frame[frame.metric == "recall_accuracy"].sort_values("value", kind="stable")
+    best, worst = found.iloc[-1], found.iloc[0]
     return Drawing(
         name="recall",
         title="Recall",
         caption=f"{table.what} Share of cues whose nearest stored value, by cosine, is the right "
         "one. Bars are standard errors over trials, the dashed line is chance, and a dash across "
         f"a point is what the reference recalls on the same trials. {table.trials}",
-        alternative=f"Recall accuracy by rule and substrate; the best is {best.value:.2f}, by "
-        f"{best.rule} on {best.substrate} with the {best.programmer} programmer.",
+        alternative="Recall accuracy by rule and substrate, from"
+        f" {worst.value:.2f} ({worst.rule} on {worst.substrate}, {worst.programmer} programmer) to"
+        f" {best.value:.2f} ({best.rule} on {best.substrate}, {best.programmer} programmer).",
         figure=figure,
     )
 
@@ -210,11 +215,14 @@ def _lag(table: Records) -> Drawing:
     figure = _figure(2.6 * len(rules) + 0.6, 2.7 * len(programmers) + 0.6)
     width = max(1, -(-table.config["pairs"] // 5))
     grid = figure.subplots(len(programmers), len(rules), sharex=True, sharey=True, squeeze=False)
+    told = []
     for programmer, row in zip(programmers, grid, strict=True):
         for rule, ax in zip(rules, row, strict=True):
             records = table.of(programmer, rule)
             curves = {s: recall_by_lag(r, width=width) for s, r in records.items()}
             plots.recall_by_lag(curves, ax)
+            cosines = next(iter(curves.values())).cosine.values
+            told.append(f"{programmer} {rule} {cosines[0]:.2f} to {cosines[-1]:.2f}")
             ax.set_title(f"{programmer}, {rule}", fontsize=9)
             ax.yaxis.label.set_size(8)
             ax.label_outer()
@@ -223,11 +231,11 @@ def _lag(table: Records) -> Drawing:
         name="lag",
         title="Recall against age",
         caption=f"{table.what} Cosine of the read-out with its target against the presentations "
-        f"since the pair was stored, {width} lags a point (points are moved apart a little); bars "
-        "are standard errors over trials. "
+        f"since the pair was stored{f', {width} lags a point' if width > 1 else ''}; points are "
+        "moved apart a little, bars are standard errors over trials. "
         f"{table.trials}",
-        alternative="Curves of recall cosine against lag, one panel a programmer and rule, "
-        "one curve a substrate.",
+        alternative="Curves of recall cosine against lag, one panel a programmer and rule, one "
+        f"curve a substrate. From the newest to the oldest pairs, reference: {_few(told)}.",
         figure=figure,
     )
 
@@ -238,16 +246,21 @@ def _episode(table: Records, programmer: str) -> Drawing:
         for rule in table.rules
         for substrate, record in table.of(programmer, rule).items()
     }
+    shown = table.tree["episode"].to_dataset()
+    steps = np.flatnonzero(shown.scored.values[0])[:CUES]
+    right = {name: recall_hits(r.isel(trial=0)).values[steps] for name, r in rows.items()}
+    told = [f"{name} {int(hits.sum())}" for name, hits in right.items()]
     figure = _figure(6.6, 0.62 * (len(rows) + 2) + 0.2)
-    plots.episode(rows, table.tree["episode"].to_dataset(), figure, cues=8)
+    plots.episode(rows, shown, figure, cues=CUES)
     return Drawing(
         name=f"episode_{programmer}",
         title=f"One episode, {programmer} programmer",
-        caption=f"{table.what} The first eight cues of the first trial, what they ask for, and "
-        "what each rule recalls on each substrate. A cross marks a recall whose nearest stored "
-        "value is not the target's. Recalls are drawn on the contents' scale; where the code is "
-        "not an image, the content of the nearest stored value stands for it.",
-        alternative="Rows of small images: cues, targets and recalls by rule and substrate.",
+        caption=f"{table.what} The first {plural(len(steps), 'cue')} of the first trial, what they "
+        "ask for, and what each rule recalls on each substrate. A cross marks a recall whose "
+        "nearest stored value is not the target's. Recalls are drawn on the contents' scale; where "
+        "the code is not an image, the content of the nearest stored value stands for it.",
+        alternative="Rows of small images: cues, targets and recalls by rule and substrate. Right "
+        f"of {len(steps)}: {_few(told)}.",
         figure=figure,
     )
 
@@ -264,7 +277,8 @@ def _weights(table: Records, programmer: str) -> Drawing:
         title=f"Final fast weights, {programmer} programmer",
         caption=f"{table.what} The weights after the last step of the first trial. Each rule has "
         "one colour scale for all its substrates.",
-        alternative="Weight matrices as images, one row a rule, one column a substrate.",
+        alternative="Weight matrices as images, one row a rule, one column a substrate."
+        f"{_least(table, programmer, 'weight_agreement', 'cosine with the reference')}",
         figure=figure,
     )
 
@@ -287,9 +301,31 @@ def _agreement(table: Records, programmer: str) -> Drawing:
         caption=f"{table.what} Each dot is one channel of one scored read-out; the line is "
         "equality, r is Pearson's. At most 2,000 dots a panel, evenly picked. "
         f"{table.trials}",
-        alternative="Scatter plots of read-outs against the reference's.",
+        alternative="Scatter plots of read-outs against the reference's, one row a rule, one "
+        f"column a substrate.{_least(table, programmer, 'readout_agreement', 'r')}",
         figure=figure,
     )
+
+
+def _least(table: Records, programmer: str, metric: str, name: str) -> str:
+    """The least of a metric over a programmer's runs, as a sentence; none where there is none."""
+    frame = summary(table.tree)
+    mine = frame[(frame.programmer == programmer) & (frame.metric == metric)]
+    others = mine[(mine.substrate != "reference") & mine.value.notna()]
+    if others.empty:
+        return ""
+    least = others.loc[others.value.idxmin()]
+    return f" The least {name} is {number(least.value)}, of {least.rule} on {least.substrate}."
+
+
+def _few(parts: Sequence[str]) -> str:
+    """Parts in a row, of very many the first.
+
+    >>> _few(["a", "b"]), _few(["a"] * 20)[-12:]
+    ('a, b', ' and 8 others')
+    """
+    rest = len(parts) - FEW
+    return ", ".join(parts[:FEW]) + (f" and {plural(rest, 'other')}" if rest > 0 else "")
 
 
 def _traces(table: Records, programmer: str) -> Iterator[Drawing]:
@@ -307,6 +343,22 @@ def _traces(table: Records, programmer: str) -> Iterator[Drawing]:
             title=f"One presentation on {substrate} synapses, {programmer} programmer",
             caption=f"{table.what} The rule {rule}. Spikes of the cells and the NMDA and AMPA "
             "conductances of a few postsynaptic cells during one presentation.",
-            alternative="Spike rasters above slow NMDA and fast AMPA conductance traces.",
+            alternative=_traced(record),
             figure=figure,
         )
+
+
+def _traced(record: xr.Dataset) -> str:
+    """What the figure of one presentation shows, as far as the record has it."""
+    spikes = [
+        f"{plural(record.sizes[record[name].dims[0]], 'spike')} of {side}synaptic cells"
+        for side in ("pre", "post")
+        if (name := f"{side}_spike_time") in record
+    ]
+    names = {"g_nmda": "slow NMDA", "g_ampa": "fast AMPA"}
+    curves = [
+        f"{said} conductances up to {float(record[name].max()):.2g}"
+        for name, said in names.items()
+        if name in record
+    ]
+    return f"Against time: {', '.join([*spikes, *curves])}."

@@ -17,6 +17,7 @@ from fwbio.analyses.figures import Drawing
 from fwbio.analyses.outputs import REPORT, TABLE, TREE, check_writable
 from fwbio.analyses.palette import COLOURS
 from fwbio.analyses.report import network as network_report
+from fwbio.analyses.report.page import render
 from fwbio.analyses.tables import print_ledger, terminal
 from fwbio.analyses.words import number
 from fwbio.files import written_aside
@@ -52,7 +53,7 @@ def write_network(tree: xr.DataTree, folder: str | Path, *, with_tree: bool = Tr
         images = {drawing.name: drawing.png()}
         nights = {drawing.name: drawing.png(dark=True)}
         (draft / FIGURE).write_bytes(images[drawing.name])
-        page = network_report.render_network(tree, images, nights, [drawing])
+        page = render(tree, images, nights, [drawing])
         (draft / REPORT).write_text(page, encoding="utf-8")
         if with_tree:
             record.save(tree, draft / TREE)

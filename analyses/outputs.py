@@ -86,7 +86,7 @@ def write(
         FwbioError: the tree is not a comparison, or the folder can't be written.
     """
     from fwbio.analyses.figures import draw
-    from fwbio.analyses.report.comparison import render
+    from fwbio.analyses.report.page import render
 
     folder = check_folder(folder)
     names = [*([TREE] if with_tree else []), TABLE, FIGURES, REPORT]

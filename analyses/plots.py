@@ -164,15 +164,20 @@ def weights(
     The scale ends at the 99.5th percentile of the weights' sizes.
 
     Args:
-        records: substrate to record, or to None where it was not run.
+        records: substrate to record, or to None where it was not run; `weights` are (pre, post)
+            with or without `trial`, and with `snapshot` or `step` or neither, of which the last
+            one is drawn.
         axes: where to draw, one each; a colour bar is added beside the last.
-        trial: which trial.
+        trial: which trial, of those that a record has.
+
+    Raises:
+        FwbioError: a record has no weights, others dims, or not so many trials.
     """
     finals = {
-        name: record.weights.isel(snapshot=-1, trial=trial).transpose("pre", "post")
-        for name, record in records.items()
-        if record is not None
+        name: _final(record, name, trial) for name, record in records.items() if record is not None
     }
+    if not finals:
+        return [not_run(ax) for ax in axes]
     sizes = np.concatenate([np.abs(final.values).ravel() for final in finals.values()])
     top = float(np.percentile(sizes, 99.5)) or 1.0
     for name, ax in zip(records, axes, strict=True):
@@ -317,6 +322,36 @@ def picture_shape(size: int) -> tuple[int, int]:
     """Height and width of the most nearly square picture that `size` features fill."""
     height = max(h for h in range(1, int(np.sqrt(size)) + 1) if size % h == 0)
     return height, size // height
+
+
+def _final(record: xr.Dataset, name: str, trial: int) -> xr.DataArray:
+    """The last weights of one trial, (pre, post)."""
+    if "weights" not in record:
+        mend = "give a record that holds them"
+        raise FwbioError("there are no weights to draw", where=name, mend=mend)
+    found = record.weights
+    for time in {"snapshot", "step"} & set(found.dims):
+        found = found.isel({time: -1})
+    if "trial" in found.dims:
+        count = found.sizes["trial"]
+        if not -count <= trial < count:
+            raise FwbioError(
+                f"there is no trial {trial}, only {plural(count, 'trial')}",
+                where=name,
+                mend=f"choose one from 0 to {count - 1}",
+            )
+        found = found.isel(trial=trial)
+    if set(found.dims) != {"pre", "post"}:
+        others = sorted(map(str, set(found.dims) - {"pre", "post"}))
+        lacks = sorted({"pre", "post"} - set(map(str, found.dims)))
+        raise FwbioError(
+            f"weights over {', '.join(map(str, found.dims))} are no matrix of pre and post",
+            where=name,
+            mend=f"choose one of {others[0]}: record.isel({others[0]}=0)"
+            if others
+            else f"name the axes {' and '.join(lacks)}",
+        )
+    return found.transpose("pre", "post")
 
 
 def _unit(array: xr.DataArray) -> str:

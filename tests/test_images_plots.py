@@ -1,5 +1,7 @@
 """Images of the figures of comparisons."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from images import MPL
 from matplotlib.figure import Figure
 from synthetic import synaptic_record
 
-from fwbio import reference
+from fwbio import FwbioError, reference
 from fwbio.analyses import network_plots, plots
 from fwbio.analyses.compare_network import WHOLE
 from fwbio.analyses.palette import COLOURS
@@ -100,6 +102,43 @@ def test_image_plots_weights():
     figure = Figure(figsize=(6, 2.2), layout="constrained")
     plots.weights({**records(), "rate": None}, figure.subplots(1, 3))
     return figure
+
+
+def drawn(given):
+    """The numbers of the only matrix that `weights` draws of a record."""
+    (ax,) = axes = [Figure().subplots()]
+    assert plots.weights({"rate": given}, axes) is axes
+    return ax.images[0].get_array()
+
+
+def test_weights_of_every_layout_are_those_after_the_last_step():
+    made = records()["reference"]
+    ideal = made.weights.values[0, -1]
+    np.testing.assert_array_equal(drawn(made), ideal)
+    np.testing.assert_array_equal(drawn(made.isel(trial=0)), ideal)
+    every = xr.Dataset({"weights": (("pre", "step", "post"), np.stack([0 * ideal, ideal], 1))})
+    np.testing.assert_array_equal(drawn(every), ideal)
+    np.testing.assert_array_equal(drawn(every.isel(step=-1)), ideal)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda made: made.drop_vars("weights"), "rate: there are no weights to draw"),
+        (lambda made: made.isel(trial=slice(0)), "no trial 0"),
+        (lambda made: made.expand_dims(head=2), "choose one of head: record.isel(head=0)"),
+        (lambda made: made.isel(pre=0), "name the axes pre"),
+    ],
+)
+def test_weights_that_are_no_matrix_are_told(change, said):
+    with pytest.raises(FwbioError, match=re.escape(said)):
+        drawn(change(records()["reference"]))
+
+
+def test_where_nothing_was_run_nothing_is_drawn():
+    axes = Figure().subplots(1, 2)
+    plots.weights({"flow": None, "rate": None}, axes)
+    assert [ax.texts[0].get_text() for ax in axes] == ["not run", "not run"]
 
 
 @pytest.mark.mpl_image_compare(**MPL)

@@ -16,6 +16,8 @@ from synthetic import refuse_oja, synaptic_record
 from fwbio import FwbioError, analyses, models, record
 from fwbio.analyses import outputs
 from fwbio.analyses.compare import COLUMNS
+from fwbio.analyses.recall import recall_hits
+from fwbio.analyses.words import number as number_shown
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +97,12 @@ def test_the_page_may_run_its_own_script_and_nothing_else(page):
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == "'none'" and rules["img-src"] == "data:"
     assert "unsafe" not in policy
-    for tag, rule in (("style", "style-src"), ("script", "script-src")):
-        own = page.verbatim[tag][-1]
-        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
-        assert rules[rule] == f"'sha256-{digest}'"
+    data = [attrs.get("type") for attrs in page.having("script")].index("application/json")
+    scripts = [own for i, own in enumerate(page.verbatim["script"]) if i != data]
+    assert len(scripts) == 2
+    for found, rule in ((page.verbatim["style"], "style-src"), (scripts, "script-src")):
+        digests = [base64.b64encode(hashlib.sha256(own.encode()).digest()) for own in found]
+        assert rules[rule] == " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
     assert not any(name.startswith("on") or name == "style" for _, a in page.tags for name in a)
 
 
@@ -120,6 +124,21 @@ def test_the_page_shows_every_figure_with_words(page, folder):
         assert day.shape == dark.shape
         assert (day[0, 0] == 255).all() and (dark[0, 0] < 40).all()
         assert "dark" in night["media"]
+
+
+def test_words_for_figures_have_their_numbers(page, tree):
+    words = {
+        f["id"]: i["alt"] for f, i in zip(page.having("figure"), page.having("img"), strict=True)
+    }
+    table = analyses.summary(tree).set_index(["metric", "substrate", "rule"])["value"]
+    accuracy = table["recall_accuracy"]
+    for number in (accuracy.min(), accuracy.max()):
+        assert f"{number:.2f}" in words["recall"]
+    assert f"{number_shown(table['readout_agreement'].min())}" in words["agreement_designed"]
+    hits = recall_hits(tree["designed/reference/delta"].to_dataset().isel(trial=0))
+    scored = tree["episode"].scored.values[0]
+    assert f"delta reference {int(hits.values[scored].sum())}" in words["episode_designed"]
+    assert "The first 3 cues" in "".join(page.text)
 
 
 def test_the_page_is_for_readers(page):
@@ -169,7 +188,7 @@ def test_a_failure_midway_leaves_the_earlier_result(folder, tree, monkeypatch):
     def fail(*_):
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr("fwbio.analyses.report.comparison.render", fail)
+    monkeypatch.setattr("fwbio.analyses.report.page.render", fail)
     with pytest.raises(RuntimeError):
         outputs.write(tree, folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -307,6 +307,83 @@ def test_a_phone_needs_no_sideways_scrolling(look, tree):
         assert faults == []
 
 
+def until(page, expression):
+    """Whether something comes true within two seconds; the page's policy forbids waiting within."""
+    for _ in range(40):
+        if page.evaluate(expression):
+            return True
+        page.wait_for_timeout(50)
+    return False
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_figure_on_a_phone_fits_and_is_enlarged_by_a_touch(look, scripts):
+    with look(**PHONE, java_script_enabled=scripts) as (page, faults):
+        figures = page.locator("figure:has(> .wide)")
+        assert figures.count() == 6
+        for at in range(figures.count()):
+            image = figures.nth(at).locator("img")
+            assert image.bounding_box()["width"] <= 360
+            image.tap()
+            own = int(image.get_attribute("width"))
+            assert image.bounding_box()["width"] >= own
+            assert figures.nth(at).get_by_role("checkbox").is_checked()
+            image.tap()
+            assert image.bounding_box()["width"] <= 360
+        assert faults == []
+
+
+def test_a_figure_is_enlarged_and_scrolled_by_keyboard(look):
+    with look(viewport=PHONE["viewport"]) as (page, faults):
+        box = page.locator("#lag .wide")
+        toggle = page.get_by_role("checkbox", name="Full size, to scroll: Recall against age")
+        assert box.get_attribute("tabindex") is None
+        toggle.focus()
+        page.keyboard.press("Space")
+        assert until(page, "document.querySelector('#lag .wide').tabIndex === 0")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == (
+            "Recall against age, figure"
+        )
+        page.keyboard.press("ArrowRight")
+        assert until(page, "document.querySelector('#lag .wide').scrollLeft > 0")
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Space")
+        assert until(page, "!document.querySelector('#lag .wide').hasAttribute('tabindex')")
+        assert faults == []
+
+
+def test_a_wide_page_does_not_offer_what_it_has(look):
+    with look(viewport={"width": 1280, "height": 800}) as (page, faults):
+        widths = page.evaluate(
+            """() => [...document.querySelectorAll("figure:has(> .wide)")].map((figure) => [
+              figure.querySelector("img").getBoundingClientRect().width,
+              Number(figure.querySelector("img").getAttribute("width")),
+              figure.querySelector("input").checkVisibility()])"""
+        )
+        assert len(widths) == 6
+        for shown, own, offered in widths:
+            assert offered == (shown < 0.8 * own) or 0.8 * own <= shown < 0.9 * own
+        assert faults == []
+
+
+def test_a_table_on_a_phone_keeps_its_first_column_in_sight(look):
+    with look(**PHONE) as (page, faults):
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        moved = page.evaluate(
+            """() => [...document.querySelectorAll(".wide:has(table)")].map((box) => {
+              box.scrollLeft = 10000;
+              const left = box.getBoundingClientRect().left;
+              const first = [...box.querySelectorAll("tr > :first-child")];
+              const away = first.map((cell) => Math.abs(cell.getBoundingClientRect().left - left));
+              return [box.scrollLeft, Math.max(...away)];
+            })"""
+        )
+        assert max(scrolled for scrolled, _ in moved) > 100
+        assert all(away < 1 for _, away in moved)
+        assert faults == []
+
+
 def test_swipes_change_the_cue(look):
     with look(**PHONE) as (page, faults):
         view = page.locator("#explorer-view")

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, readable on a phone and in the dark."""
+"""What the report of a comparison says."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from fwbio.analyses.compare import METRICS, PROGRAMMERS, require_comparison, summary
-from fwbio.analyses.figures import Drawing, Records
+from fwbio.analyses.figures import Records
 from fwbio.analyses.report.explorer import explorer
-from fwbio.analyses.report.page import embedded, pictured, render_page
 from fwbio.analyses.substrates import SUBSTRATES
 from fwbio.analyses.words import listed, number
 from fwbio.rules import RULES
@@ -51,49 +50,33 @@ class SubstrateNote:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def render(
-    tree: xr.DataTree,
-    images: Mapping[str, bytes],
-    nights: Mapping[str, bytes],
-    drawings: list[Drawing],
-) -> str:
-    """The report of a comparison as HTML.
+def words(tree: xr.DataTree) -> dict[str, Any]:
+    """What comparison.html.j2 names, of a comparison.
 
     Args:
         tree: as `fwbio.analyses.compare` makes it.
-        images: the PNG of each drawing, by its name.
-        nights: those for a dark page.
-        drawings: the figures, in the order of the report.
 
     Raises:
         FwbioError: the tree is not a comparison.
     """
     require_comparison(tree, where="comparison")
     table, frame = Records(tree), summary(tree)
-    config = tree.attrs["config"]
-    episodes = explorer(table)
-    return render_page(
-        "comparison.html.j2",
-        scripts=["explorer.js"],
-        contents=CONTENTS,
-        config=config,
-        task=TASKS[config["task"]].summary if config["task"] in TASKS else "",
-        command=tree.attrs["command"],
-        versions=tree.attrs["versions"],
-        ledger=_merged(tree.attrs["ledger"]),
-        programmers={name: PROGRAMMERS.get(name, "") for name in table.programmers},
-        substrates=table.substrates,
-        rules=[RULES[name] for name in table.rules if name in RULES],
-        cells={p: _cells(frame, p, table) for p in table.programmers},
-        details={p: _details(frame, p) for p in table.programmers},
-        metrics={name: METRICS[name] for name in SHOWN if (frame.metric == name).any()},
-        notes=[_note(name, table) for name in table.substrates],
-        trials=table.trials,
-        explorer=episodes,
-        explorer_data=embedded(episodes),
-        chance=frame[frame.metric == "chance_level"]["value"].mean(),
-        figures=pictured(drawings, images, nights),
-    )
+    task = tree.attrs["config"]["task"]
+    return {
+        "contents": CONTENTS,
+        "task": TASKS[task].summary if task in TASKS else "",
+        "ledger": _merged(tree.attrs["ledger"]),
+        "programmers": {name: PROGRAMMERS.get(name, "") for name in table.programmers},
+        "substrates": table.substrates,
+        "rules": [RULES[name] for name in table.rules if name in RULES],
+        "cells": {p: _cells(frame, p, table) for p in table.programmers},
+        "details": {p: _details(frame, p) for p in table.programmers},
+        "metrics": {name: METRICS[name] for name in SHOWN if (frame.metric == name).any()},
+        "notes": [_note(name, table) for name in table.substrates],
+        "trials": table.trials,
+        "explorer": explorer(table),
+        "chance": frame[frame.metric == "chance_level"]["value"].mean(),
+    }
 
 
 def _runs(frame: pd.DataFrame, programmer: str) -> dict[tuple[str, str], pd.Series]:

@@ -8,9 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from fwbio.analyses.compare_network import METRICS, OWN, WHOLE, network_summary
-from fwbio.analyses.figures import Drawing
 from fwbio.analyses.recall import Estimate
-from fwbio.analyses.report.page import pictured, render_page
 from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC
 from fwbio.analyses.words import listed, number, plural
 from fwbio.rules import RULES
@@ -83,19 +81,11 @@ def what_was_run(tree: xr.DataTree) -> str:
     )
 
 
-def render_network(
-    tree: xr.DataTree,
-    images: Mapping[str, bytes],
-    nights: Mapping[str, bytes],
-    drawings: list[Drawing],
-) -> str:
-    """The report of a network's comparison as HTML.
+def words(tree: xr.DataTree) -> dict[str, Any]:
+    """What network.html.j2 names, of a network's comparison.
 
     Args:
         tree: as `fwbio.analyses.compare_network` makes it.
-        images: the PNG of each drawing, by its name.
-        nights: those for a dark page.
-        drawings: the figures, in the order of the report.
 
     Raises:
         FwbioError: the tree is not a network's comparison.
@@ -104,25 +94,20 @@ def render_network(
     config, metric = tree.attrs["config"], metric_of(tree)
     here = frame[frame.layer == WHOLE].groupby("substrate", sort=False)
     values = {name: rows.set_index("metric")["value"] for name, rows in here}
-    return render_page(
-        "network.html.j2",
-        contents=CONTENTS,
-        config=config,
-        task=TASKS[config["task"]].summary,
-        run=what_was_run(tree),
-        command=tree.attrs["command"],
-        versions=tree.attrs["versions"],
-        metric=metric,
-        own=_shown(_estimate(_answers(tree, OWN, metric).values)),
-        chance=number(chance_level(tree)),
-        rows=[_row(name, values[name], metric, d) for name, d in differences(tree).items()],
-        layers=_layers(frame),
-        meanings={name: METRICS[name] for name in METRICS if (frame.metric == name).any()},
-        not_run=tree.attrs["not_run"],
-        network=_settings(config["network"]),
-        rules=[RULES[config["rule"]]],
-        figures=pictured(drawings, images, nights),
-    )
+    return {
+        "contents": CONTENTS,
+        "task": TASKS[config["task"]].summary,
+        "run": what_was_run(tree),
+        "metric": metric,
+        "own": _shown(_estimate(_answers(tree, OWN, metric).values)),
+        "chance": number(chance_level(tree)),
+        "rows": [_row(name, values[name], metric, d) for name, d in differences(tree).items()],
+        "layers": _layers(frame),
+        "meanings": {name: METRICS[name] for name in METRICS if (frame.metric == name).any()},
+        "not_run": tree.attrs["not_run"],
+        "network": _settings(config["network"]),
+        "rules": [RULES[config["rule"]]],
+    }
 
 
 _ANSWERS = {"accuracy": "correct", "loss": "loss"}

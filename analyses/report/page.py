@@ -1,28 +1,71 @@
-"""Pages that need nothing but themselves: style and script within, and the network forbidden."""
+"""Reports that need nothing but themselves: style and script within, and the network forbidden.
+
+One file opens anywhere, on a phone and in the dark, without a server.
+"""
 
 import io
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+import xarray as xr
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from fwbio.analyses.compare_network import is_network
 from fwbio.analyses.figures import Drawing
-from fwbio.analyses.plots import COLOURS
+from fwbio.analyses.palette import COLOURS
+from fwbio.analyses.report import comparison, network
 from fwbio.analyses.report.night import by_night
 
+LEGIBLE = 0.85  # of a figure's own size, below which a page offers to enlarge it
+MARGINS = 58  # CSS pixels of a page beside an image: the body's padding and the image's
 
-def render_page(template: str, *, scripts: Iterable[str] = (), **context: Any) -> str:
+
+def render(
+    tree: xr.DataTree,
+    images: Mapping[str, bytes],
+    nights: Mapping[str, bytes],
+    drawings: Sequence[Drawing],
+) -> str:
+    """The report of a comparison, of programs or of a trained network, as HTML.
+
+    Args:
+        tree: as `fwbio.analyses.compare` or `fwbio.analyses.compare_network` makes it.
+        images: the PNG of each drawing, by its name.
+        nights: those for a dark page.
+        drawings: the figures, in the order of the report.
+
+    Raises:
+        FwbioError: the tree is no comparison.
+    """
+    of_network = is_network(tree)
+    words = network.words(tree) if of_network else comparison.words(tree)
+    return render_page(
+        "network.html.j2" if of_network else "comparison.html.j2",
+        scripts=["page.js"] if of_network else ["page.js", "explorer.js"],
+        style=_figure_widths(drawings),
+        config=tree.attrs["config"],
+        command=tree.attrs["command"],
+        versions=tree.attrs["versions"],
+        figures=pictured(drawings, images, nights),
+        **words,
+    )
+
+
+def render_page(
+    template: str, *, scripts: Iterable[str] = (), style: str = "", **context: Any
+) -> str:
     """A page from a template that extends page.html.j2, as HTML.
 
     Args:
         template: name of a file of this folder.
         scripts: names of JavaScript files of this folder that it runs.
+        style: CSS beside that of page.css.
         context: what the template names.
 
     The page allows itself its own style and scripts, by their hashes, and images within it.
@@ -34,7 +77,8 @@ def render_page(template: str, *, scripts: Iterable[str] = (), **context: Any) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = _within("page.css") + _substrate_colours()
+    environment.filters["embedded"] = embedded
+    style = _within("page.css") + _substrate_colours() + style
     run = [_within(name) for name in scripts]
     policy = [
         "default-src 'none'",
@@ -85,6 +129,16 @@ def _within(name: str) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _figure_widths(drawings: Iterable[Drawing]) -> str:
+    """Where a figure is nearly as large as it can be drawn, there is nothing to enlarge."""
+    return "".join(
+        f"@media (min-width: {round(LEGIBLE * width) + MARGINS}px) {{\n"
+        f".width-{width} .enlarges {{ display: none; }}\n"
+        f".width-{width} .wide img {{ max-width: 100%; cursor: auto; }}\n}}\n"
+        for width in sorted({drawing.size[0] for drawing in drawings})
+    )
 
 
 def _substrate_colours() -> str:
