@@ -1,6 +1,9 @@
 """The entry: any rule of the table over tensors, by the backend asked for."""
 
 import functools
+import operator
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +15,17 @@ from fwbio.kernels import chunked, lowering, recurrent
 from fwbio.kernels.recurrence import Recurrence, Run, state_dtype
 from fwbio.kernels.support import PRECISIONS, backend_of, chosen
 from fwbio.program import check_streams
-from fwbio.rule import DEFAULTS, Rule, Stream
+from fwbio.rule import DEFAULTS, Range, Rule, Stream
 from fwbio.rules import resolve
+from fwbio.traces import SHORTEST
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+# by range: what is outside of it, the value of a tensor that is furthest out, and the mend
+_OUTSIDE: Mapping[Range, tuple[Callable[..., bool], Callable[[Tensor], Tensor], str]] = {
+    "<= 0": (operator.gt, torch.amax, "up to"),
+    ">= 0": (operator.lt, torch.amin, "from"),
+    "> 0": (operator.le, torch.amin, "above"),
+}
 
 
 def scan(
@@ -45,6 +55,10 @@ def scan(
     bfloat16 or float16. The state is float64 for float64, float32 for all that is shorter; gates
     and the initial state are in either dtype. T is time, H heads. A number, or a size of 1, stands
     for the same number along an axis. Autocast changes nothing in here.
+
+    Streams out of their range are refused where asking is free: numbers everywhere, tensors on the
+    CPU, but not inside `torch.compile` or `torch.vmap`. On a GPU they are run, for asking would
+    make the caller wait. NaN goes through, as in torch. Tensors on "meta" give shapes.
 
     Args:
         rule: a rule or its name.
@@ -84,7 +98,8 @@ def scan(
 
     Raises:
         FwbioError: an unknown rule, backend or stream, a stream that the rule lacks or needs,
-            tensors that disagree in shape, dtype or device, or that the backend can't take.
+            tensors that disagree in shape, dtype or device, or that the backend can't take, a
+            stream out of its range.
     """
     rule = resolve(rule)
     gates: dict[str, Any] = {"log_decay": log_decay, "beta": beta, "erase": erase, **streams}
@@ -96,6 +111,8 @@ def scan(
     gates = {name: x for name, x in DEFAULTS.items() if name in rule.streams} | gates
     laid_out = {"query": q, "key": k, "value": v}
     for name, gate in gates.items():
+        least = SHORTEST.get(rule.terms.plasticity, 0.0) if name == "interval" else 0.0
+        _refuse_outside(rule.streams[name], gate, least)
         laid_out[name] = _gate(rule.streams[name], gate, q, k, v)
     if return_states is not None and not (type(return_states) is int and return_states > 0):
         raise FwbioError(
@@ -114,7 +131,7 @@ def scan(
         heads=state.shape[0] * state.shape[1],
     )
     run = _runner(ran, precision)
-    with torch.autocast(q.device.type, enabled=False):
+    with _own_precision(q):
         y, state, kept = lowering.execute(
             rule,
             laid_out,
@@ -252,6 +269,35 @@ def _gate(stream: Stream, x: Tensor | float, q: Tensor, k: Tensor, v: Tensor) ->
             mend=f"give [{', '.join([*map(str, full[:3]), *last])}], or sizes of 1",
         )
     return wide.expand(*full[:3], full[3] if wide.ndim and wide.shape[-1] > 1 else 1)
+
+
+def _refuse_outside(stream: Stream, x: Tensor | float, bound: float) -> None:
+    """Refuse a stream out of its range, where it can be seen without waiting for a device."""
+    if stream.range == "any":
+        return
+    outside, furthest, mend = _OUTSIDE[stream.range]
+    if isinstance(x, Tensor):
+        if torch.compiler.is_compiling() or x.device.type != "cpu" or not x.numel():
+            return
+        try:
+            reached = furthest(x.detach()).item()
+        except RuntimeError:  # a transform, such as vmap, hides its values
+            return
+    elif isinstance(x, (int, float)):
+        reached = x
+    else:
+        return
+    if outside(reached, bound):
+        raise FwbioError(
+            f"it reaches {reached:g}", where=stream.name, mend=f"give it {mend} {bound:g}"
+        )
+
+
+def _own_precision(q: Tensor) -> AbstractContextManager:
+    """Autocast, where the device has any, switched off."""
+    if not torch.amp.is_autocast_available(q.device.type):
+        return nullcontext()
+    return torch.autocast(q.device.type, enabled=False)
 
 
 def _default_log_decay(rule: Rule, q: Tensor) -> Tensor:

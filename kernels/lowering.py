@@ -254,8 +254,8 @@ class _Solver:
 
     They are preconditioned by the matrices' diagonals, and go on until each step's residual is at
     rounding, or for twice as many iterations as there are channels: always so many where torch
-    compiles, which can't ask. A step that is done changes no more, so that none depends on a later
-    one.
+    compiles or knows shapes alone, which can't ask. A step that is done changes no more, so that
+    none depends on a later one.
 
     Args:
         moments: the recurrence whose state is H.
@@ -309,7 +309,7 @@ class _Solver:
         enough = torch.finfo(b.dtype).eps ** 2 * power
         for _ in range(2 * b.shape[-1]):
             going = power > enough
-            if not torch.compiler.is_compiling() and not going.any():
+            if not (torch.compiler.is_compiling() or going.is_meta or going.any()):
                 break
             product = self._product(step)
             curvature = (step * product).sum(-1, keepdim=True)

@@ -38,7 +38,8 @@ def execute(
 
     Returns:
         The record: the program with `readout` (.., step, post) and `weights`
-        (.., snapshot, pre, post), both dimensionless.
+        (.., snapshot, pre, post), both dimensionless. Its query is record["query"], as
+        `record.query` is a method of xarray's.
 
     Raises:
         FwbioError: the program is not sound, or an option is none of these.
@@ -48,20 +49,19 @@ def execute(
             f"{dtype!r} is not offered", where="dtype", mend=f"choose from {', '.join(DTYPES)}"
         )
     try:
+        kind = torch.device(device).type
         torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:
-        raise FwbioError(
-            f"{device!r} can't be used ({str(error).splitlines()[0]})",
-            where="device",
-            mend='give "cpu", or "cuda" where torch finds a GPU',
-        ) from error
+    except (AssertionError, RuntimeError, TypeError) as error:
+        raise _unusable(device, str(error).splitlines()[0]) from error
+    if kind == "meta":
+        raise _unusable(device, "it holds no numbers")
     given = operands(program)
     kept = snapshot_steps(weights, given.steps)
     every = None if weights == "last" else 1 if weights == "all" else int(weights)
     ran = backend_of(
         given.rule,
         backend,
-        device=torch.device(device).type,
+        device=kind,
         stretch=min(given.steps, every or given.steps),
         heads=math.prod(given.shape),
     )
@@ -100,6 +100,14 @@ def execute(
         leading=given.leading,
         config={"dtype": dtype, "device": device},
         exact=[f"the rule, to {dtype} rounding"],
+    )
+
+
+def _unusable(device: object, why: str) -> FwbioError:
+    return FwbioError(
+        f"{device!r} can't be used ({why})",
+        where="device",
+        mend='give "cpu", or "cuda" where torch finds a GPU',
     )
 
 

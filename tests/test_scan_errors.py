@@ -6,6 +6,7 @@ from programs import random_program, random_tensors
 
 from fwbio import RULES, FwbioError, kernels
 from fwbio.kernels import scan
+from fwbio.traces import SHORTEST
 
 B, T, H, K, V = 2, 3, 2, 4, 5
 
@@ -77,6 +78,26 @@ MISTAKES = {
         r"beta: .* torch.float32 on cpu, but q is torch.float64",
     ),
     "beta is a word": ("delta", {"beta": "half"}, "beta: str, but q is torch.float64"),
+    "decay above one": (
+        "mamba2",
+        {"log_decay": torch.tensor([[[-0.1], [0.25], [0.1]]], dtype=torch.float64)},
+        "log_decay: it reaches 0.25; give it up to 0$",
+    ),
+    "decay above one, a number": ("gla", {"log_decay": 0.1}, "log_decay: it reaches 0.1; give"),
+    "ridge of nothing": ("mesa", {"ridge": zeros(B, T, H, K)}, "ridge: it reaches 0; .* above 0$"),
+    "ridge below nothing": ("mesa", {"ridge": -2}, "ridge: it reaches -2; give it above 0$"),
+    "time that runs back": ("bcm", {"interval": -0.1}, "interval: it reaches -0.1; .* above 0$"),
+    "steps that end before their values": (
+        "stdp",
+        {"interval": zeros(B, T, H) + 1e-6},
+        f"interval: it reaches 1e-06; give it above {SHORTEST['pairs']:g}$",
+    ),
+    "threshold below nothing": (
+        "thresholded_delta",
+        {"theta_d": -0.5},
+        "theta_d: it reaches -0.5; give it from 0$",
+    ),
+    "decay in words": ("mamba2", {"log_decay": "half"}, "log_decay: str, but q is torch.float64"),
     "state lacks the normaliser": (
         "linear_attention",
         {"initial_state": zeros(B, H, K, V)},
@@ -130,6 +151,70 @@ def test_wrong_ends_of_packed_sequences_are_told(ends, as_tensor, rng):
 def test_a_rule_may_be_given_as_itself(rng):
     operands = random_tensors("kda", rng)
     assert torch.equal(scan("kda", **operands)[0], scan(RULES["kda"], **operands)[0])
+
+
+RUNS = [
+    (rule, backend)
+    for rule in RULES
+    for backend in ("recurrent", "chunked")
+    if kernels.unsupported(rule, backend) is None
+]
+
+
+@pytest.mark.parametrize("pair", RUNS, ids="-".join)
+def test_meta_tensors_give_shapes(pair, rng):
+    rule, backend = pair
+    operands = random_tensors(rule, rng)
+    settings = {"backend": backend, "return_states": 2}
+    shapes = scan(rule, **{name: x.to("meta") for name, x in operands.items()}, **settings)
+    for made, real in zip(shapes, scan(rule, **operands, **settings), strict=True):
+        assert made.is_meta
+        assert (made.shape, made.dtype) == (real.shape, real.dtype)
+
+
+def test_ranges_hold_at_their_ends(rng):
+    scan("gla", **random_tensors("gla", rng) | {"log_decay": 0.0})
+    scan("thresholded_delta", **random_tensors("thresholded_delta", rng) | {"theta_p": 0.0})
+    operands = random_tensors("gla", rng, steps=0)
+    assert operands["log_decay"].numel() == 0
+    scan("gla", **operands)
+
+
+def test_nan_goes_through_as_in_torch(rng):
+    operands = random_tensors("gla", rng)
+    operands["log_decay"][0, 1] = torch.nan
+    y, _ = scan("gla", **operands)
+    assert y[0, 1:].isnan().all()
+    assert y[0, 0].isfinite().all()
+    assert y[1].isfinite().all()
+
+
+def test_ranges_are_not_asked_for_where_values_are_hidden(rng):
+    """Inside vmap a tensor can't be asked; a decay above one is run as it is."""
+    operands = random_tensors("mamba2", rng)
+    log_decay = -operands.pop("log_decay")[None].repeat(2, 1, 1, 1)
+    state = operands.pop("initial_state")
+
+    def read(log_decay):
+        return scan(
+            "mamba2", **operands, log_decay=log_decay, initial_state=state, backend="recurrent"
+        )[0]
+
+    with pytest.raises(FwbioError, match=r"^log_decay: it reaches"):
+        read(log_decay[0])
+    assert torch.vmap(read)(log_decay).isfinite().all()
+    torch.compiler.reset()
+    compiled = torch.compile(read, fullgraph=True, backend="eager")
+    assert compiled(log_decay[0]).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("device", "why"), [(None, "device"), ("meta", "it holds no numbers"), ("abacus", "Expected")]
+)
+def test_a_program_runs_on_a_device_that_holds_numbers(device, why, rng):
+    with pytest.raises(FwbioError, match=f"^device: {device!r} can't be used .*{why}") as error:
+        kernels.execute(random_program("hebb", rng), device=device)
+    assert "\n" not in str(error.value)
 
 
 REFUSED = [
