@@ -1,15 +1,18 @@
 """The files of a comparison: checked before the work, written aside after it, then renamed.
 
-What other commands share of this is here too: the check of a folder, and figures as images.
+What other commands share of this is here too: the check of a folder, figures as images, JSON.
 """
 
 import io
+import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
@@ -49,6 +52,24 @@ def png(figure: "Figure", *, dpi: int) -> bytes:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return drawn.getvalue()
+
+
+def json_text(found: Any) -> str:
+    """What was found as JSON, in the order it has; null for every number that is none.
+
+    Args:
+        found: mappings, lists, tuples, words, truth values, and numbers of Python or NumPy.
+
+    >>> print(json_text({"share": float("nan"), "hits": (1, 2)}))
+    {
+     "share": null,
+     "hits": [
+      1,
+      2
+     ]
+    }
+    """
+    return json.dumps(_finite(found), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def check_folder(folder: str | Path) -> Path:
@@ -108,3 +129,13 @@ def write(
         for name, aside in asides.items():
             shutil.move(draft / name, aside)
     return folder / REPORT
+
+
+def _finite(found: Any) -> Any:
+    """The same as plain data, None for every number that is none."""
+    if isinstance(found, Mapping):
+        return {name: _finite(x) for name, x in found.items()}
+    if isinstance(found, (list, tuple)):
+        return [_finite(x) for x in found]
+    found = found.item() if isinstance(found, np.generic) else found
+    return None if isinstance(found, float) and not np.isfinite(found) else found

@@ -324,8 +324,10 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
     """
     import pandas as pd
 
+    from fwbio.analyses.outputs import json_text
+
     contents = {
-        DATA: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False),
+        DATA: json_text(found),
         TABLE: pd.DataFrame(found["results"]).to_csv(index=False),
     }
     return write_together(folder, contents)

@@ -1,14 +1,12 @@
 """The files and the printed table of a benchmark."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from fwbio.analyses.outputs import png
+from fwbio.analyses.outputs import json_text, png
 from fwbio.files import write_together
 
 DATA, TABLE, FIGURE = "kernels.json", "kernels.csv", "scaling.png"
@@ -27,22 +25,13 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
     Raises:
         FwbioError: the folder can't be written.
     """
-    contents = {
-        DATA: json.dumps(_finite(found), indent=1, ensure_ascii=False, allow_nan=False).encode(),
+    contents: dict[str, str | bytes] = {
+        DATA: json_text(found),
         TABLE: pd.DataFrame(found["results"]).to_csv(index=False).encode(),
     }
     if found["scaling"]:
         contents[FIGURE] = _figure(found["scaling"])
     return write_together(folder, contents)
-
-
-def _finite(found: Any) -> Any:
-    """The same with null for every number that is none: hours of measuring are not lost to one."""
-    if isinstance(found, Mapping):
-        return {name: _finite(x) for name, x in found.items()}
-    if isinstance(found, (list, tuple)):
-        return [_finite(x) for x in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found
 
 
 def _figure(points: Sequence[Mapping[str, Any]]) -> bytes:

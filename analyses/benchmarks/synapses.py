@@ -5,7 +5,6 @@ that a busy minute hits all of them. Compiling is told apart. A speed is shown o
 right: the weights at the end are first compared with a plain loop's.
 """
 
-import json
 import math
 import os
 import tempfile
@@ -278,8 +277,10 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
     """
     import pandas as pd
 
+    from fwbio.analyses.outputs import json_text
+
     contents = {
-        DATA: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False),
+        DATA: json_text(found),
         TABLE: pd.DataFrame(found["results"]).to_csv(index=False),
     }
     return write_together(folder, contents)

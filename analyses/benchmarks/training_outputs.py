@@ -1,13 +1,12 @@
 """The files, the figure and the printed table of the benchmark of training."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from fwbio.analyses.outputs import png
+from fwbio.analyses.outputs import json_text, png
 from fwbio.files import write_together
 
 DATA, TABLE, FIGURE = "training.json", "training.csv", "training.png"
@@ -27,8 +26,8 @@ def write(found: Mapping[str, Any], folder: Path) -> list[Path]:
         FwbioError: the folder can't be written.
     """
     results = pd.DataFrame(found["results"])
-    contents = {
-        DATA: json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False).encode(),
+    contents: dict[str, str | bytes] = {
+        DATA: json_text(found),
         TABLE: results.to_csv(index=False).encode(),
     }
     measured = results[results.status == "measured"]

@@ -1,6 +1,5 @@
 """The files of an identification; the last one stays until all are written aside."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from textwrap import wrap
@@ -11,7 +10,7 @@ from fwbio.analyses.identification.answer import Candidate, Identification
 from fwbio.analyses.identification.data import Recording, from_record
 from fwbio.analyses.identification.replay import replay
 from fwbio.analyses.identification.tables import constants, groups, plain, rows
-from fwbio.analyses.outputs import png
+from fwbio.analyses.outputs import json_text, png
 from fwbio.files import write_together
 from fwbio.record import versions
 from fwbio.rule import Rule
@@ -45,8 +44,8 @@ def write(
     """
     recording = record if isinstance(record, Recording) else from_record(record)
     told = {"command": command, "versions": versions(), **plain(answer, recording)}
-    contents = {
-        DATA: json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False).encode(),
+    contents: dict[str, str | bytes] = {
+        DATA: json_text(told),
         TABLE: rows(answer).to_csv(index=False).encode(),
         FIGURE: figure(answer, recording, rules=rules),
     }

@@ -1,6 +1,5 @@
 """The files and the printed tables of a reproduction."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fwbio.analyses.outputs import png
+from fwbio.analyses.outputs import json_text, png
 from fwbio.analyses.reproductions.reproduce import Findings, plain
 from fwbio.analyses.reproductions.reproduction import Outcome, Published, conditions, found, told
 from fwbio.files import write_together
@@ -31,9 +30,8 @@ def write(findings: Findings, folder: Path) -> list[Path]:
     Raises:
         FwbioError: the folder can't be written.
     """
-    text = json.dumps(_finite(plain(findings)), indent=1, ensure_ascii=False, allow_nan=False)
-    contents = {
-        DATA: text.encode(),
+    contents: dict[str, str | bytes] = {
+        DATA: json_text(plain(findings)),
         TABLE: rows(findings.outcomes).to_csv(index=False).encode(),
         f"{findings.reproduction.name}.png": figure(findings),
     }
@@ -161,12 +159,3 @@ def _caveat(findings: Findings) -> list[str]:
 
 def _fields(outcomes: Sequence[Outcome]) -> set[str]:
     return {name for outcome in outcomes for name in outcome.condition}
-
-
-def _finite(found: Any) -> Any:
-    """The same with null for every number that is none, which JSON lacks."""
-    if isinstance(found, Mapping):
-        return {name: _finite(x) for name, x in found.items()}
-    if isinstance(found, (list, tuple)):
-        return [_finite(x) for x in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found
