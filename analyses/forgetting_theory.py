@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio.analyses.forgetting import source_steps
+from fwbio.analyses.labels import attributes
 from fwbio.analyses.recall import projection, require
 from fwbio.errors import FwbioError
 from fwbio.normal_form import NormalForm, normal_form, normalised
@@ -67,7 +68,7 @@ def expected_signal(record: xr.Dataset) -> xr.DataArray:
     left = _left(form, given, target, at)
     values = np.where(at >= 0, left, np.nan)
     words = "signal that is left of the pair, from the keys alone"
-    return xr.DataArray(values, dims=steps, attrs={"units": "1", "long_name": words})
+    return xr.DataArray(values, dims=steps, attrs=attributes(words))
 
 
 def kept_by_decay(steps: np.ndarray, log_decay: float) -> np.ndarray:
@@ -77,7 +78,7 @@ def kept_by_decay(steps: np.ndarray, log_decay: float) -> np.ndarray:
 
     Args:
         steps: m, any shape.
-        log_decay: of one step.
+        log_decay: of one step, log gamma, 0 or less.
 
     Source: Sun 2023, arXiv:2307.08621 (RetNet); Dao & Gu 2024, arXiv:2405.21060 (Mamba2).
     """

@@ -4,9 +4,18 @@ import numpy as np
 import xarray as xr
 
 
+def attributes(long_name: str, units: str = "1") -> dict[str, str]:
+    """The attributes of a variable or coordinate: what it is, and its unit.
+
+    >>> attributes("time constant", "s")
+    {'units': 's', 'long_name': 'time constant'}
+    """
+    return {"units": units, "long_name": long_name}
+
+
 def label(array: xr.DataArray, long_name: str, units: str = "1") -> xr.DataArray:
     """The same array, told what it is and its unit."""
-    array.attrs = {"units": units, "long_name": long_name}
+    array.attrs = attributes(long_name, units)
     return array
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from fwbio.analyses.labels import attributes
+
 Verdict = Literal["identified", "equivalent", "can't tell", "none"]
 
 
@@ -119,11 +121,11 @@ class Identification:
         }
         dataset = xr.Dataset(columns, coords={"candidate": [c.rule for c in self.candidates]})
         for name, meaning in _NUMBERS.items():
-            dataset[name].attrs = {"units": "1", "long_name": meaning}
+            dataset[name].attrs = attributes(meaning)
         words = [c.refused or "" for c in self.candidates]
-        dataset["refused"] = ("candidate", words, _attrs("why the rule is no candidate"))
+        dataset["refused"] = ("candidate", words, attributes("why the rule is no candidate"))
         said = [c.rule in self.rules for c in self.candidates]
-        dataset["answer"] = ("candidate", said, _attrs("whether the rule is in the answer"))
+        dataset["answer"] = ("candidate", said, attributes("whether the rule is in the answer"))
         rows = [row for c in self.candidates for p in c.parameters for row in _rows(c.rule, p)]
         dataset = dataset.assign_coords(parameter=[row[0] for row in rows])
         for at, (name, meaning) in enumerate(
@@ -134,11 +136,11 @@ class Identification:
             )
         ):
             numbers = np.array([row[1 + at] for row in rows], dtype=float)
-            dataset[name] = ("parameter", numbers, _attrs(meaning))
+            dataset[name] = ("parameter", numbers, attributes(meaning))
         units = [row[4] for row in rows]
-        dataset["parameter_units"] = ("parameter", units, _attrs("unit of the parameter"))
-        dataset["candidate"].attrs = _attrs("rule")
-        dataset["parameter"].attrs = _attrs("constant of a rule")
+        dataset["parameter_units"] = ("parameter", units, attributes("unit of the parameter"))
+        dataset["candidate"].attrs = attributes("rule")
+        dataset["parameter"].attrs = attributes("constant of a rule")
         dataset.attrs = {
             "observed": self.observed,
             "rules": list(self.rules),
@@ -148,10 +150,6 @@ class Identification:
             "trials": self.trials,
         }
         return dataset
-
-
-def _attrs(meaning: str) -> dict[str, str]:
-    return {"units": "1", "long_name": meaning}
 
 
 def _rows(rule: str, parameter: Parameter) -> list[tuple[str, float, float, float, str]]:
