@@ -49,8 +49,7 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
     for step in range(given.steps):
         for t in range(step * form.writes_per_step, (step + 1) * form.writes_per_step):
             state = write(t, state)
-        through = np.swapaxes(state, -1, -2) if form.transposed else state
-        drawn[..., step, :] = np.einsum("...kv,...k->...v", through, _query(form, step, state))
+        drawn[..., step, :] = read(form, step, state)
         snapshots[..., kept == step, :, :] = state[..., None, :, :]
     if form.transposed:
         snapshots = np.swapaxes(snapshots, -1, -2)
@@ -58,6 +57,29 @@ def execute(program: xr.Dataset, *, weights: Keep = "last") -> xr.Dataset:
         snapshots = snapshots * np.exp(form.stabiliser[..., kept, :, None])
     readout = normalised(drawn, form, np)[..., : given.post]
     return _record(program, given, readout, snapshots, kept)
+
+
+def read(form: NormalForm, step: int, state: np.ndarray) -> np.ndarray:
+    """What the query of a step reads from the state, not yet normalised.
+
+        y = W^T q;   with a ridge  y = W^T x,  (H + diag(ridge)) x = q
+
+    Args:
+        form: of the run, whose time is the last axis of its streams but one.
+        step: which.
+        state: after that step, (.., row, column).
+
+    Returns:
+        (.., column), of a transposed state (.., row).
+    """
+    query = form.query[..., step, :]
+    if form.ridge is not None:
+        gram = state[..., -query.shape[-1] :]
+        matrix = gram + form.ridge[..., step, :, None] * np.eye(query.shape[-1])
+        query = np.linalg.solve(matrix, query[..., None])[..., 0]
+    through = np.swapaxes(state, -1, -2) if form.transposed else state
+    found: np.ndarray = np.einsum("...kv,...k->...v", through, query)
+    return found
 
 
 def _record(
@@ -94,13 +116,3 @@ def _local(given: Operands, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         drawn[..., t, :] = np.einsum("...kv,...k->...v", weights, query)
         snapshots[..., kept == t, :, :] = weights[..., None, :, :]
     return drawn, snapshots
-
-
-def _query(form: NormalForm, step: int, state: np.ndarray) -> np.ndarray:
-    """What the state is read by at a step: the query, or x of (H + diag(ridge)) x = query."""
-    query: np.ndarray = form.query[..., step, :]
-    if form.ridge is None:
-        return query
-    gram = state[..., -query.shape[-1] :]
-    matrix = gram + form.ridge[..., step, :, None] * np.eye(query.shape[-1])
-    return np.linalg.solve(matrix, query[..., None])[..., 0]

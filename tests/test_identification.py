@@ -59,35 +59,38 @@ def test_slopes_are_those_of_the_sum_of_squares(rule, observed, seed, rng):
 
 
 @pytest.mark.parametrize(("rule", "decay"), [("hebb", 1.0), ("retnet", 0.8)])
-@pytest.mark.parametrize("kept", [range(7), (0, 2, 3, 6)])
+@pytest.mark.parametrize("kept", [(range(7),), ((0, 2, 3, 6),), (range(7), (1, 4, 5), (0, 6))])
 def test_the_filter_gives_the_exact_likelihood_of_sums(rule, decay, kept, rng):
     """A synapse is an autoregression seen in noise: its numbers are jointly normal."""
     steps, q, r = 7, 0.3, 0.5
-    keys, values = rng.standard_normal((steps, 2)), rng.standard_normal((steps, 3))
-    kept = np.array(kept)
-    weights = rng.standard_normal((len(kept), 2, 3))
+    shape = (len(kept), steps)
+    keys, values = rng.standard_normal((*shape, 2)), rng.standard_normal((*shape, 3))
+    weights = np.full((*shape, 2, 3), np.nan)
+    for trial, places in enumerate(kept):
+        weights[trial, places] = rng.standard_normal((len(places), 2, 3))
     record = xr.Dataset(
         {
-            "key": (("step", "pre"), keys),
-            "value": (("step", "post"), values),
-            "weights": (("snapshot", "pre", "post"), weights),
-        },
-        coords={"snapshot": kept},
+            "key": (("trial", "step", "pre"), keys),
+            "value": (("trial", "step", "post"), values),
+            "weights": (("trial", "step", "pre", "post"), weights),
+        }
     )
     found = model(RULES[rule], from_record(record), observed="weights", scale=1.0)
     theta = np.array([0.7] if rule == "hebb" else [np.log(decay), 0.7])
-    mean, W = [], np.zeros((2, 3))
-    for k, v in zip(keys, values, strict=True):
-        W = decay * W + 0.7 * np.outer(k, v)
-        mean.append(W)
-    earlier, later = np.minimum.outer(kept, kept), np.maximum.outer(kept, kept)
     shared = np.array([sum(decay ** (2 * lag) for lag in range(t + 1)) for t in range(steps)])
-    covariance = q * shared[earlier] * decay ** (later - earlier) + r * np.eye(len(kept))
-    away = (weights - np.array(mean)[kept]).reshape(len(kept), -1).T
-    exact = stats.multivariate_normal(np.zeros(len(kept)), covariance).logpdf(away).sum()
+    exact = 0.0
+    for trial, places in enumerate(map(np.array, kept)):
+        W, mean = np.zeros((2, 3)), []
+        for k, v in zip(keys[trial], values[trial], strict=True):
+            W = decay * W + 0.7 * np.outer(k, v)
+            mean.append(W)
+        earlier, later = np.minimum.outer(places, places), np.maximum.outer(places, places)
+        covariance = q * shared[earlier] * decay ** (later - earlier) + r * np.eye(len(places))
+        away = (weights[trial] - np.array(mean))[places].reshape(len(places), -1).T
+        exact += stats.multivariate_normal(np.zeros(len(places)), covariance).logpdf(away).sum()
     run = filtered(found, seen(found), theta[None], np.array([q / r]))
-    variance, n = r * run.spread[0, 0], run.counts[0]
-    likelihood = -0.5 * (n * np.log(2 * np.pi * variance) + run.squares[0, 0] / variance).sum()
+    variance, n = r * run.spread[0], run.counts
+    likelihood = -0.5 * (n * np.log(2 * np.pi * variance) + run.squares[0] / variance).sum()
     assert_close(likelihood, exact, "float64")
 
 
@@ -279,6 +282,33 @@ def test_a_recording_may_start_from_weights_that_were_seen(rng):
     assert_close(answer["delta"].parameters[0].value, 0.5, "identified")
 
 
+def test_each_weight_starts_where_it_was_first_seen(rng):
+    keys, values = rng.standard_normal((2, 60, 4))
+    start = 30 + rng.standard_normal((4, 4))
+    record = shown("hebb", keys, values, noise=0.001, rng=rng, beta=0.1, initial_weights=start)
+    late = (record.pre + record.post) % 3
+    record["weights"] = record.weights.where(record.snapshot >= 5 * late)
+    answer = identify(
+        from_record(record.drop_attrs(deep=False), initial="observed"), rules=["hebb", "delta"]
+    )
+    assert answer.rules == ("hebb",)
+    assert_close(answer["hebb"].parameters[0].value, 0.1, "identified")
+
+
+def test_one_snapshot_in_noise_is_not_told_more_of_than_it_tells(seed):
+    """Its channels say how far one rule fits better by chance."""
+    rng = np.random.default_rng(seed)
+    repeats, wrong = 40, 0
+    for _ in range(repeats):
+        keys, values = rng.standard_normal((2, 6, 8)) / 2
+        record = shown("hebb", keys, values, noise=0.0, rng=rng, beta=0.5).isel(snapshot=[-1])
+        size = float(np.sqrt((record.weights**2).mean()))
+        noisy = record.weights + size * rng.standard_normal(record.weights.shape)
+        answer = identify(record.assign(weights=noisy), rules=["hebb", "delta", "oja"])
+        wrong += answer.verdict == "identified" and answer.rules != ("hebb",)
+    assert wrong <= stats.binom(repeats, 0.05).isf(1e-4)
+
+
 def test_weights_too_large_for_their_first_writes_start_where_they_were_seen(rng):
     keys, values = rng.standard_normal((2, 60, 4))
     made = {"noise": 0.001, "rng": rng, "beta": 0.1}
@@ -461,3 +491,21 @@ def test_more_trials_than_it_takes_are_left_out_and_that_is_said(rng, monkeypatc
     assert "Only the first 3 trials were fitted, of 5" in answer.sentence and answer.trials == 3
     whole = identify(record, rules=["hebb", "delta"], trials=5)
     assert whole.trials == 5 and "Only" not in whole.sentence
+
+
+def test_trials_that_are_left_out_are_not_read(rng):
+    keys, values = rng.standard_normal((2, 5, 30, 3)) / 2
+    record = shown("hebb", keys, values, noise=0.05, rng=rng)
+
+    def read(block, block_info):
+        first = block_info[0]["array-location"][0][0]
+        if first >= 2:
+            raise AssertionError(f"trial {first} was read")
+        return block
+
+    weights = record.weights.chunk(dict.fromkeys(record.weights.dims, -1) | {"trial": 1})
+    watched = weights.data.map_blocks(read, dtype=float, meta=np.empty(0))
+    record["weights"] = (weights.dims, watched, weights.attrs)
+    answer = identify(record, rules=["hebb", "delta"], trials=2)
+    assert answer.rules == ("hebb",) and answer.trials == 2
+    assert "of 5" in answer.sentence

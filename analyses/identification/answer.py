@@ -40,7 +40,8 @@ class Candidate:
         parameters: its constants.
         free: how many of them count: not those that stand where a simpler rule has none.
         log_likelihood: of everything observed.
-        bic: free log N - 2 log L: less is better.
+        bic: n log N - 2 log L, where n is `free`, and one more where the memory has noise of its
+            own: less is better.
         explained: the share of the variance of one-step changes that the rule explains: 1 minus the
             mean square of what it fails to predict over that of weights that wander by chance and
             follow no rule, filtered alike.

@@ -110,8 +110,7 @@ def identify_command(
       fwbio identify results/comparison.nc --at /designed/spiking/delta --from readout
     """
     from fwbio.analyses.identification import from_record, identify
-    from fwbio.analyses.identification.meanings import in_units
-    from fwbio.analyses.identification.replay import first_trials
+    from fwbio.analyses.identification.identifying import affordable
     from fwbio.analyses.identification.tables import plain, tables
 
     candidates = _candidates(rules)
@@ -122,12 +121,12 @@ def identify_command(
     where = f"{file} {at}" if at else str(file)
     dataset = _dataset(file, at)
     _tell_ignored(dataset)
-    recording = from_record(dataset, initial=initial, where=where)
+    many = trials if trials or check else affordable(dataset, candidates)
+    recording = from_record(dataset, initial=initial, trials=many, where=where)
     if check:
-        _check(first_trials(recording, trials), as_json)
+        _check(recording, as_json)
         return
     answer = identify(recording, rules=candidates, trials=trials, progress=True, **settings)
-    answer = in_units(answer, recording, scale=settings["scale"])
     if as_json:
         told = plain(answer, recording)
         click.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,7 +1,8 @@
 """What an identification is given: what was presented and what was seen, as plain arrays."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil, prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,7 @@ class Recording:
         initial: the weights before the first step (trial, pre, post); None where the first observed
             ones are to stand for them.
         weight_units, readout_units: the units that the observations are in, "" where not known.
+        left_out: how many trials more there were.
     """
 
     keys: np.ndarray
@@ -60,6 +62,7 @@ class Recording:
     initial: np.ndarray | None = None
     weight_units: str = ""
     readout_units: str = ""
+    left_out: int = 0
 
     @property
     def start(self) -> Literal["zero", "given", "observed"]:
@@ -88,6 +91,24 @@ class Recording:
         """How many postsynaptic channels there are."""
         return self.values.shape[-1]
 
+    def first(self, trials: int) -> "Recording":
+        """The recording of its first trials.
+
+        Raises:
+            FwbioError: `trials` is below 1.
+        """
+        _check_trials(trials)
+        if self.trials <= trials:
+            return self
+        names = ("keys", "values", "queries", "weights", "readout", "initial")
+        some: dict[str, Any] = {
+            name: None if getattr(self, name) is None else getattr(self, name)[:trials]
+            for name in names
+        }
+        for name in ("courses", "presented"):
+            some[name] = {stream: x[:trials] for stream, x in getattr(self, name).items()}
+        return replace(self, **some, left_out=self.left_out + self.trials - trials)
+
     def observations(self, observed: Literal["weights", "readout"]) -> np.ndarray:
         """The weights (trial, snapshot, pre, post), or the read-outs (trial, step, post).
 
@@ -104,7 +125,11 @@ class Recording:
 
 
 def from_record(
-    record: xr.Dataset, *, initial: Initial = "auto", where: str = "record"
+    record: xr.Dataset,
+    *,
+    initial: Initial = "auto",
+    trials: int | None = None,
+    where: str = "record",
 ) -> Recording:
     """The recording that a record or a user's own dataset holds.
 
@@ -118,6 +143,8 @@ def from_record(
             they are given, what the attribute `initial` says, zero for runs of this toolkit, and
             of others the observed ones where these are too large for the writes that led to them:
             rms of the first seen > 3 x (writes up to then) x largest rms change.
+        trials: how many to take, the first ones; all unless given. What a file holds of others is
+            not read.
         where: what to call the record in errors.
 
     Raises:
@@ -127,7 +154,9 @@ def from_record(
     """
     if initial not in INITIALS:
         raise FwbioError(f"{initial!r} is no start", where="initial", mend=", ".join(INITIALS))
-    given = _Layout(record, where)
+    if trials is not None:
+        _check_trials(trials)
+    given = _Layout(record, where, trials)
     keys = given.array("key", "step", "substep", "pre")
     values = given.array("value", "step", "substep", "post")
     _check_pairs(keys, values, where)
@@ -164,6 +193,7 @@ def from_record(
         initial=_initial(given, initial, weights, snapshots),
         weight_units=given.units("weights"),
         readout_units=given.units("readout"),
+        left_out=given.left_out,
     )
 
 
@@ -186,21 +216,22 @@ def read(path: str | Path, *, initial: Initial = "auto") -> Recording:
 class _Layout:
     """A dataset's variables as float64 arrays whose first axis is all leading dims together."""
 
-    def __init__(self, record: xr.Dataset, where: str) -> None:
-        if not isinstance(record, xr.Dataset):
-            raise FwbioError(
-                f"one record is needed, not a {type(record).__name__}",
-                where=where,
-                mend="name a file of one record, or a node of a comparison, node.to_dataset()",
-            )
+    def __init__(self, record: xr.Dataset, where: str, trials: int | None) -> None:
+        check_dataset(record, where)
         for name in ("key", "value"):
             if name not in record:
                 raise FwbioError(
                     f"there is no {name!r}", where=where, mend="name what was presented so"
                 )
         _check_steps(record, where)
-        self.record, self.where = record, where
         leading = [d for d in record["key"].dims if d not in _INNER]
+        whole = prod(record.sizes[d] for d in leading)
+        self.trials = whole if trials is None else min(trials, whole)
+        self.left_out = whole - self.trials
+        if leading:
+            each = whole // record.sizes[leading[0]]
+            record = record.isel({leading[0]: slice(ceil(self.trials / each))})
+        self.record, self.where = record, where
         self.leading = {d: record.sizes[d] for d in leading}
 
     def array(
@@ -219,12 +250,32 @@ class _Layout:
         here = [d for d in dims if d in array.dims]
         values = np.asarray(array.transpose(*self.leading, *here).values)
         _check_numbers(values, where, gaps=gaps)
-        values = values.reshape(-1, *values.shape[len(self.leading) :]).astype(np.float64)
+        values = values.reshape(-1, *values.shape[len(self.leading) :])[: self.trials]
+        values = values.astype(np.float64)
         return values[..., None] if dims[-1] in optional and dims[-1] not in here else values
 
     def units(self, name: str) -> str:
         """The units that the dataset says a variable has, "" where it says nothing."""
         return str(self.record[name].attrs.get("units", "")) if name in self.record else ""
+
+
+def check_dataset(record: object, where: str) -> None:
+    """Refuse what is no dataset.
+
+    Raises:
+        FwbioError: it isn't one.
+    """
+    if not isinstance(record, xr.Dataset):
+        raise FwbioError(
+            f"one record is needed, not a {type(record).__name__}",
+            where=where,
+            mend="name a file of one record, or a node of a comparison, node.to_dataset()",
+        )
+
+
+def _check_trials(trials: int) -> None:
+    if trials < 1:
+        raise FwbioError(f"{trials} trials are none", where="trials", mend="1 or more")
 
 
 def _check_steps(record: xr.Dataset, where: str) -> None:
@@ -361,8 +412,7 @@ def _initial(
     record = given.record
     if "initial_weights" in record and initial == "auto":
         return given.array("initial_weights", "pre", "post")
-    trials = int(np.prod(list(given.leading.values()), dtype=int))
-    zero = np.zeros((trials, record.sizes["pre"], record.sizes["post"]))
+    zero = np.zeros((given.trials, record.sizes["pre"], record.sizes["post"]))
     if initial != "auto":
         return None if initial == "observed" else zero
     if record.attrs.get("initial") == "observed":

@@ -11,26 +11,29 @@ them: the Kalman filter where steps multiply all weights alike (sums and scalar 
 predictor of fixed gain elsewhere. Read-outs y = W^T x correct W along x.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
 from fwbio.analyses.identification.unknowns import Model
 from fwbio.local import stepper
-from fwbio.normal_form import NormalForm, advance, normal_form
+from fwbio.normal_form import NormalForm, advance, normal_form, normalised
+from fwbio.reference import read
 
+FEW_PARTS = 30  # trials and steps of fewer observations are judged channel by channel
 DIFFERENCE = 1e-6  # step of a derivative, in units of its parameter
 ROUGH_DIFFERENCE = 0.05  # of one by which predictions jump
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filtered:
-    """Innovations of a batch of settings, summed over the channels of each trial and step.
+    """Innovations of a batch of settings, summed over the parts of each trial and observation.
 
     Args:
-        squares: |e|^2 (setting, trial, seen).
-        spread: their predicted variance in units of r, (setting, trial, seen).
-        counts: how many numbers were seen, (trial, seen).
+        squares: |e|^2 (setting, trial, part).
+        spread: their predicted variance in units of r, (setting, trial, part).
+        counts: how many numbers were seen, (trial, part).
     """
 
     squares: np.ndarray
@@ -45,7 +48,7 @@ class Slopes:
     Args:
         curvature: sum of J^T J / spread, (setting, parameter, parameter).
         slope: sum of J^T e / spread, (setting, parameter).
-        scores: the same of each trial and step, (setting, trial, seen, parameter).
+        scores: the same of each trial and part, (setting, trial, part, parameter).
     """
 
     curvature: np.ndarray
@@ -53,7 +56,7 @@ class Slopes:
     scores: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Seen:
     """Observations in the orientation of the state, by the step after which they were made.
 
@@ -61,35 +64,64 @@ class Seen:
         at: step -> place among the observations.
         values: (seen, trial, ..), 0 where nothing was seen.
         mask: 1 where something was seen and 0 elsewhere, or None where all was.
-        counts: how many numbers, (trial, seen).
+        adopted: place -> 1 where a memory whose start is not known is seen for the first time,
+            (trial, row, column).
+        parts: into how many parts an observation is cut: postsynaptic channels, or 1.
+        across: the axis of an observation (.., row, column) or (.., post) that is cut.
+        counts: how many numbers, (trial, seen x parts).
+        shares: how much of each observation is predicted, of all there is, (trial, seen).
     """
 
     at: dict[int, int]
     values: np.ndarray
     mask: np.ndarray | None
+    adopted: dict[int, np.ndarray]
+    parts: int
+    across: int
     counts: np.ndarray
+    shares: np.ndarray
+
+    def summed(self, x: np.ndarray) -> np.ndarray:
+        """Numbers (.., trial, *observation) summed over all of each part, (.., trial, part)."""
+        inner = self.values.ndim - 2
+        if self.parts == 1:
+            return x.sum(tuple(range(-inner, 0)))[..., None]
+        return x if inner == 1 else x.sum(-1 if self.across == -2 else -2)
 
 
 def seen(model: Model) -> Seen:
     """The observations that a model is to explain."""
     given = model.recording
     values = given.observations(model.observed)
-    steps = given.snapshots if model.observed == "weights" else np.arange(given.steps)
-    if model.observed == "weights" and model.rule.terms.transposed:
+    weights = model.observed == "weights"
+    steps = given.snapshots if weights else np.arange(given.steps)
+    transposed = weights and model.rule.terms.transposed
+    if transposed:
         values = np.swapaxes(values, -1, -2)
     values = np.moveaxis(values, 0, 1)
     there = np.isfinite(values)
     some = there.reshape(len(values), -1).any(-1)
     values, there, steps = values[some], there[some], steps[some]
-    counts = there.reshape(*there.shape[:2], -1).sum(-1).T
-    if model.observed == "weights" and given.initial is None:
-        counts[:, 0] = 0  # the first of them are where the memory starts
-    return Seen(
+    predicted, adopted = there, {}
+    if weights and given.initial is None:
+        before = np.zeros_like(there)
+        before[1:] = np.logical_or.accumulate(there, axis=0)[:-1]
+        predicted = there & before
+        new = there & ~before
+        adopted = {int(i): new[i].astype(float) for i in np.flatnonzero(new.any((1, 2, 3)))}
+    few = len(values) * given.trials < FEW_PARTS
+    found = Seen(
         at={int(step): place for place, step in enumerate(steps)},
         values=np.where(there, values, 0.0),
         mask=None if there.all() else there.astype(float),
-        counts=counts,
+        adopted=adopted,
+        parts=given.post if few else 1,
+        across=-2 if transposed else -1,
+        counts=np.zeros(0),
+        shares=predicted.reshape(*there.shape[:2], -1).mean(-1).T,
     )
+    counts = np.moveaxis(found.summed(predicted), 0, 1)
+    return replace(found, counts=counts.reshape(given.trials, -1))
 
 
 def filtered(model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray) -> Filtered:
@@ -151,7 +183,7 @@ def _run(
     variances = _Variances(model, writer, data, rho)
     group = 1 if sums is None else sums.count + 1
     points = len(theta) // group
-    squares = np.empty((points, given.trials, len(data.at)))
+    squares = np.empty((points, given.trials, len(data.at), data.parts))
     spread = np.empty_like(squares)
     for t in range(given.steps):
         state = writer.step(t, state)
@@ -162,14 +194,20 @@ def _run(
         error = data.values[place] - unit * writer.observed(state, t)
         if data.mask is not None:
             error = error * data.mask[place]
+        if place in data.adopted:
+            # what is seen for the first time is where the memory starts: nothing predicts it
+            state = state + data.adopted[place] * error / scale
+            error = error * (1 - data.adopted[place])
         s, state = variances.update(t, place, state, error, scale)
         s = s[::group]
-        here = error.reshape(points, group, given.trials, -1)
-        squares[:, :, place] = np.einsum("btn,btn->bt", here[:, 0], here[:, 0])
-        spread[:, :, place] = s
+        here = error.reshape(points, group, *error.shape[1:])
+        squares[:, :, place] = data.summed(here[:, 0] ** 2)
+        spread[:, :, place] = s[..., None]
         if sums is not None:
-            sums.add(place, here / np.sqrt(s)[:, None, :, None])
-    return Filtered(squares=squares, spread=spread, counts=data.counts)
+            root = np.sqrt(s).reshape(points, 1, given.trials, *[1] * (error.ndim - 2))
+            sums.add(place, here / root)
+    flat = points, given.trials, -1
+    return Filtered(squares=squares.reshape(flat), spread=spread.reshape(flat), counts=data.counts)
 
 
 class _Sums:
@@ -177,19 +215,27 @@ class _Sums:
 
     def __init__(self, model: Model, data: Seen, steps: np.ndarray) -> None:
         points, self.count = steps.shape
-        self.steps = steps[:, :, None, None]
+        self.data, self.steps = data, steps
         self.curvature = np.zeros((points, self.count, self.count))
         self.slope = np.zeros((points, self.count))
-        self.scores = np.zeros((points, model.recording.trials, len(data.at), self.count))
+        shape = (points, model.recording.trials, len(data.at), data.parts, self.count)
+        self._scores = np.zeros(shape)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Of each trial and part, (setting, trial, part, parameter)."""
+        points, trials, seen, parts, count = self._scores.shape
+        return self._scores.reshape(points, trials, seen * parts, count)
 
     def add(self, place: int, errors: np.ndarray) -> None:
-        """Add errors (point, 1 + parameter, trial, number) over the root of their spread."""
-        J = (errors[:, 1:] - errors[:, :1]) / self.steps
-        score = np.einsum("pctn,ptn->ptc", J, errors[:, 0])
-        flat = J.reshape(*J.shape[:2], J.shape[2] * J.shape[3])
+        """Add errors (setting, 1 + parameter, trial, ..) over the root of their spread."""
+        step = self.steps.reshape(*self.steps.shape, *[1] * (errors.ndim - 2))
+        J = (errors[:, 1:] - errors[:, :1]) / step
+        score = np.moveaxis(self.data.summed(J * errors[:, :1]), 1, -1)
+        flat = J.reshape(*J.shape[:2], prod(J.shape[2:]))
         self.curvature += flat @ np.swapaxes(flat, -1, -2)
-        self.slope += score.sum(1)
-        self.scores[:, :, place] = score
+        self.slope += score.sum((1, 2))
+        self._scores[:, :, place] = score
 
 
 class _Writer:
@@ -235,24 +281,11 @@ class _Writer:
         """The weights, or what the step's query reads."""
         if self.model.observed == "weights":
             return state
-        return self._readout(state, t)
-
-    def _readout(self, state: np.ndarray, t: int) -> np.ndarray:
-        query = self.query[:, :, t]
-        if self.form is not None and self.form.ridge is not None:
-            ridge = self.form.ridge[:, :, t, :, None]
-            matrix = state[..., self.model.recording.post :] + ridge * np.eye(query.shape[-1])
-            query = np.linalg.solve(matrix, query[..., None])[..., 0]
-            state = state[..., : self.model.recording.post]
-        if self.terms.transposed:
-            state = np.swapaxes(state, -1, -2)
-        read = np.einsum("...k,...kv->...v", query, state)
-        if self.terms.normaliser == "none":
-            return read
-        y, n = read[..., :-1], read[..., -1:]
-        if self.terms.normaliser == "bounded":
-            return y / np.maximum(np.abs(n), 1)
-        return y / np.where(n == 0, 1, n)
+        if self.form is None:
+            found: np.ndarray = np.einsum("...kv,...k->...v", state, self.query[:, :, t])
+            return found
+        drawn = normalised(read(self.form, t, state), self.form, np)
+        return drawn[..., : self.model.recording.post]
 
     def kept(self) -> np.ndarray | None:
         """The mean square of an error that a step leaves, (setting, trial, step); None where 1."""
@@ -284,12 +317,11 @@ class _Variances:
         self.p = np.full((len(rho), given.trials), start)
         self.exact = not rho.any() and given.initial is not None
         self.kept = None if self.exact else writer.kept()
-        self.adopts = given.initial is None and model.observed == "weights"
         plain = model.rule.terms.companion is None
         self.corrects = model.observed == "weights" or plain
         self.query = writer.query
         self.power = (writer.query**2).sum(-1)
-        self.first = min(data.at)
+        self.first = min(data.adopted, default=-1)
 
     def step(self, t: int) -> None:
         """Let a step pass."""
@@ -302,17 +334,16 @@ class _Variances:
         self, t: int, place: int, state: np.ndarray, error: np.ndarray, scale: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """The innovations' spread (setting, trial) and the corrected state."""
-        if self.adopts and t == self.first:
-            # the first observation is where the memory starts: nothing predicts it
-            error[:], adopted = 0.0, state + error / scale
+        if place == self.first:
             self.p = np.ones_like(self.p)
-            return np.ones_like(self.p), adopted
+            return np.ones_like(self.p), state
         if self.exact or not self.corrects:
             return np.ones_like(self.p), state
+        share = self.data.shares[:, place]
         if self.model.observed == "weights":
             gain = self.p / (self.p + 1)
             spread = self.p + 1
-            self.p = gain
+            self.p = self.p * (1 - share * gain)
             change = gain[..., None, None] * error
         else:
             power = self.power[:, :, t]
@@ -322,6 +353,6 @@ class _Variances:
                 change = error[..., :, None] * along[..., None, :]
             else:
                 change = along[..., :, None] * error[..., None, :]
-            share = self.p * power / spread / self.query.shape[-1]
-            self.p = self.p * (1 - share)
+            along_query = self.p * power / spread / self.query.shape[-1]
+            self.p = self.p * (1 - share * along_query)
         return spread, state + change / scale

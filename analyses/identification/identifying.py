@@ -9,7 +9,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from fwbio.analyses.identification.answer import Candidate, Identification
-from fwbio.analyses.identification.data import Recording, from_record
+from fwbio.analyses.identification.data import Recording, check_dataset, from_record
 from fwbio.analyses.identification.fitting import Fit, fit
 from fwbio.analyses.identification.unknowns import Model, Observed, Refused, model
 from fwbio.analyses.identification.verdict import decide, rival
@@ -54,12 +54,16 @@ def identify(
         FwbioError: the record is no recording (see `from_record`), lacks what is to be explained,
             an option is not one of those above, or no rule of those given is a candidate.
     """
-    recording = record if isinstance(record, Recording) else from_record(record)
+    table = {rule.name: rule for rule in _rules(rules)}
+    if trials is None:
+        trials = affordable(record, table.values())
+    recording = (
+        record.first(trials)
+        if isinstance(record, Recording)
+        else from_record(record, trials=trials)
+    )
     seen = _observed(recording, observed)
     unit = _unit(recording, seen, scale)
-    chosen = RULES.values() if rules is None else [resolve(rule) for rule in rules]
-    table = {rule.name: rule for rule in chosen}
-    whole, recording = recording.trials, _of_first_trials(recording, table.values(), trials)
     _check_explained(recording, seen)
     recording, size = _normalised(recording, seen)
     rough: dict[str, Fit] = {}
@@ -71,7 +75,7 @@ def identify(
                 rule, recording, observed=seen, scale=None if unit is None else unit / size
             )
             found = replace(found, scale=1.0 if unit is None else unit / size, divided=size)
-            signature = (found.rule.terms, found.unknowns)
+            signature = (rule.terms.erase, found.rule.terms, found.unknowns)
             rough[rule.name] = done[signature] = done.get(signature) or fit(found)
         except Refused as reason:
             refused.append(Candidate(rule=rule.name, refused=str(reason)))
@@ -86,44 +90,44 @@ def identify(
         )
     answer = decide(fitted, fit(_nothing(recording, seen)), refused)
     answer = replace(answer, trials=recording.trials)
-    if recording.trials == whole:
+    if not recording.left_out:
         return answer
+    whole = recording.trials + recording.left_out
     some = "trial was" if recording.trials == 1 else f"{recording.trials} trials were"
     told = f" Only the first {some} fitted, of {whole}: say trials={whole} for all."
     return replace(answer, sentence=answer.sentence + told)
 
 
-def _of_first_trials(recording: Recording, rules: Iterable[Rule], trials: int | None) -> Recording:
-    """As many trials as are asked for, or as time and memory allow, one at least."""
-    if trials is not None and trials < 1:
-        raise FwbioError(f"{trials} trials are none", where="trials", mend="1 or more")
-    if trials is None:
-        weights = recording.pre * recording.post
-        constants = [_constants(rule, recording) for rule in rules]
-        by_memory = LARGEST // (weights * max(constants, default=1))
-        by_time = LONGEST // (weights * recording.steps * max(sum(constants), 1))
-        trials = max(min(by_memory, by_time), 1)
-    if recording.trials <= trials:
-        return recording
-    first = slice(trials)
-    return replace(
-        recording,
-        keys=recording.keys[first],
-        values=recording.values[first],
-        queries=None if recording.queries is None else recording.queries[first],
-        weights=None if recording.weights is None else recording.weights[first],
-        readout=None if recording.readout is None else recording.readout[first],
-        courses={name: x[first] for name, x in recording.courses.items()},
-        presented={name: x[first] for name, x in recording.presented.items()},
-        initial=None if recording.initial is None else recording.initial[first],
-    )
+def affordable(record: xr.Dataset | Recording, rules: Iterable[Rule | str] | None = None) -> int:
+    """How many trials some 30 s and a few GiB allow to fit, one at least.
+
+    Args:
+        record: as in `identify`.
+        rules: the candidates, the whole table unless given.
+
+    Raises:
+        FwbioError: the record is none, or a rule is not of the table.
+    """
+    if isinstance(record, Recording):
+        steps, pre, post = record.steps, record.pre, record.post
+    else:
+        check_dataset(record, "record")
+        steps, pre, post = (record.sizes.get(d, 1) for d in ("step", "pre", "post"))
+    constants = [_constants(rule, pre, post) for rule in _rules(rules)]
+    by_memory = LARGEST // (pre * post * max(constants, default=1))
+    by_time = LONGEST // (pre * post * steps * max(sum(constants), 1))
+    return max(min(by_memory, by_time), 1)
 
 
-def _constants(rule: Rule, recording: Recording) -> int:
+def _rules(rules: Iterable[Rule | str] | None) -> list[Rule]:
+    return list(RULES.values()) if rules is None else [resolve(rule) for rule in rules]
+
+
+def _constants(rule: Rule, pre: int, post: int) -> int:
     """How many settings a rule's derivatives take, about."""
     terms = rule.terms
-    pre = (terms.decay == "channel") + (terms.erase == "gate")
-    return 4 + pre * recording.pre + (terms.write == "channel") * recording.post
+    by_pre = (terms.decay == "channel") + (terms.erase == "gate")
+    return 4 + by_pre * pre + (terms.write == "channel") * post
 
 
 def _refined(rough: Mapping[str, Fit]) -> dict[str, Fit]:

@@ -1,9 +1,5 @@
 """A rule run anew with the constants that were fitted, beside what was observed."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
@@ -13,6 +9,7 @@ from fwbio.analyses.identification.unknowns import Model, Observed, model
 from fwbio.errors import FwbioError
 from fwbio.local import stepper
 from fwbio.normal_form import advance, normal_form, normalised
+from fwbio.reference import read
 from fwbio.rule import Rule
 from fwbio.rules import resolve
 
@@ -52,7 +49,7 @@ def replay(
             mend="give a rule that was fitted",
         )
     recording = record if isinstance(record, Recording) else from_record(record)
-    recording = first_trials(recording, trials)
+    recording = recording if trials is None else recording.first(trials)
     rule = resolve(candidate.rule) if rule is None else rule
     found = _model(rule, recording, candidate, observed)
     weights, readout = _run(found, _theta(found, candidate))
@@ -75,18 +72,6 @@ def replay(
     )
     dataset.attrs = {"rule": candidate.rule, "observed": observed}
     return dataset
-
-
-def first_trials(recording: Recording, trials: int | None) -> Recording:
-    """The recording of its first trials; of all of them where `trials` is None."""
-    names = ("keys", "values", "queries", "weights", "readout", "initial")
-    some: dict[str, Any] = {
-        name: None if getattr(recording, name) is None else getattr(recording, name)[:trials]
-        for name in names
-    }
-    for name in ("courses", "presented"):
-        some[name] = {stream: x[:trials] for stream, x in getattr(recording, name).items()}
-    return replace(recording, **some)
 
 
 def _model(rule: Rule, recording: Recording, candidate: Candidate, observed: Observed) -> Model:
@@ -117,56 +102,49 @@ def _run(found: Model, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = float(np.ravel(found.scales(theta))[0])
     state = np.zeros(shape) if given.initial is None else given.initial / scale
     adopted = _adopted(found, scale)
-    if not terms.linear:
+    if terms.linear:
+        writes = streams["key"].shape[1] // given.steps
+        form = normal_form(found.rule, streams, xp=np, time_axis=1, writes_per_step=writes)
+        write = advance(form, xp=np)
+    else:
+        form, writes = None, 1
         write = stepper(found.rule, streams, xp=np, axis=1)
-        course = _course(write, state, given.steps, 1, adopted)
-        return scale * course, scale * _read(course, streams["query"])
-    writes = streams["key"].shape[1] // given.steps
-    form = normal_form(found.rule, streams, xp=np, time_axis=1, writes_per_step=writes)
-    if form.transposed:
+    if terms.transposed:
         state = np.swapaxes(state, -1, -2)
-    beside = form.value.shape[-1] - state.shape[-1]
+    beside = 0 if form is None else form.value.shape[-1] - state.shape[-1]
     state = np.concatenate([state, np.zeros((*state.shape[:-1], beside))], -1)
-    course = _course(advance(form, xp=np), state, given.steps, writes, adopted)
-    query = form.query
-    if form.ridge is not None:
-        gram = course[..., -given.pre :] + form.ridge[..., None] * np.eye(given.pre)
-        query = np.linalg.solve(gram, query[..., None])[..., 0]
-    if form.transposed:
-        course = np.swapaxes(course, -1, -2)
-    read = normalised(_read(course, query), form, np)
-    return scale * course[..., : given.post], scale * read[..., : given.post]
-
-
-def _adopted(found: Model, scale: float) -> tuple[int, np.ndarray] | None:
-    """The step and the weights from which a memory goes on whose start was not observed."""
-    given = found.recording
-    if given.initial is not None or found.observed != "weights":
-        return None
-    first = np.nan_to_num(np.asarray(given.weights)[:, 0]) / scale
-    if found.rule.terms.transposed:
-        first = np.swapaxes(first, -1, -2)
-    return int(given.snapshots[0]), first
-
-
-def _course(
-    write: Callable[[int, np.ndarray], np.ndarray],
-    state: np.ndarray,
-    steps: int,
-    writes: int,
-    adopted: tuple[int, np.ndarray] | None,
-) -> np.ndarray:
-    """The states after every step, (trial, step, row, column)."""
-    course = np.empty((state.shape[0], steps, *state.shape[1:]))
-    for step in range(steps):
+    weights = np.empty((given.trials, given.steps, given.pre, given.post))
+    readout = np.empty((given.trials, given.steps, given.post))
+    for step in range(given.steps):
         for t in range(step * writes, (step + 1) * writes):
             state = write(t, state)
-        if adopted is not None and step == adopted[0]:
-            state = np.concatenate([adopted[1], state[..., adopted[1].shape[-1] :]], -1)
-        course[:, step] = state
-    return course
+        if step in adopted:
+            new, first = adopted[step]
+            own = state[..., : first.shape[-1]]
+            own[new] = first[new]
+        if form is None:
+            drawn = np.einsum("...kv,...k->...v", state, streams["query"][:, step])
+        else:
+            drawn = read(form, step, state)
+            drawn = normalised(drawn, form, np)
+        through = np.swapaxes(state, -1, -2) if terms.transposed else state
+        weights[:, step] = scale * through[..., : given.post]
+        readout[:, step] = scale * drawn[..., : given.post]
+    return weights, readout
 
 
-def _read(course: np.ndarray, query: np.ndarray) -> np.ndarray:
-    read: np.ndarray = np.einsum("...kv,...k->...v", course, query)
-    return read
+def _adopted(found: Model, scale: float) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Step -> which weights a memory whose start was not observed goes on from, and these."""
+    given = found.recording
+    if given.initial is not None or found.observed != "weights":
+        return {}
+    observed = np.asarray(given.weights) / scale
+    if found.rule.terms.transposed:
+        observed = np.swapaxes(observed, -1, -2)
+    there = np.isfinite(observed)
+    new = there & (np.cumsum(there, axis=1) == 1)
+    return {
+        int(step): (new[:, i], observed[:, i])
+        for i, step in enumerate(given.snapshots)
+        if new[:, i].any()
+    }

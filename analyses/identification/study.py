@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import process_time
 from types import MappingProxyType
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def case(
         `key`, `value`, `query`, `interval` [s] and the noisy `weights` of all steps; the constants
         are in the attribute `truth`, by the names of `Parameter`.
     """
-    rng = np.random.default_rng([seed, list(RULES).index(rule)])
+    rng = drawn_by(rule, seed)
     terms = RULES[rule].terms
     key, value, query = _presented(rng, terms.plasticity in VOLLEYS, pre, post, steps)
     drawn = _Drawn(rule, rng, key, value)
@@ -82,6 +83,11 @@ def case(
     )
     record.attrs = {"truth": truth, "rule": rule}
     return record
+
+
+def drawn_by(rule: str, seed: int, *purpose: int) -> np.random.Generator:
+    """Random numbers of a rule and a seed, and of a purpose where there are several."""
+    return np.random.default_rng([seed, crc32(rule.encode()), *purpose])
 
 
 def _presented(

@@ -12,7 +12,15 @@ import xarray as xr
 from fwbio import program
 from fwbio.analyses.identification.answer import Identification
 from fwbio.analyses.identification.identifying import identify
-from fwbio.analyses.identification.study import NOISE, RULES_STUDIED, STEPS, case, is_right, study
+from fwbio.analyses.identification.study import (
+    NOISE,
+    RULES_STUDIED,
+    STEPS,
+    case,
+    drawn_by,
+    is_right,
+    study,
+)
 
 Series = Literal["rules", "noise", "steps", "readout", "spiking"]
 
@@ -117,7 +125,7 @@ def readouts(one: Case) -> xr.Dataset:
     """
     clean = case(one.rule, one.seed, noise=0.0, steps=one.steps)
     read = np.einsum("tkv,tk->tv", clean["weights"].values, clean["query"].values)
-    rng = np.random.default_rng([one.seed, 1])
+    rng = drawn_by(one.rule, one.seed, 1)
     seen = read + one.noise * np.sqrt((read**2).mean()) * rng.standard_normal(read.shape)
     record = clean.drop_vars("weights").drop_attrs(deep=False)
     return record.assign(readout=(("step", "post"), seen, {"units": "1"}))
@@ -133,7 +141,7 @@ def spikes(one: Case) -> xr.Dataset:
     """
     from fwbio import models
 
-    rng = np.random.default_rng([one.seed, 2])
+    rng = drawn_by(one.rule, one.seed, 2)
     shape = (one.steps, SPIKING_PRE)
     key = rng.uniform(0, 1, shape) * (rng.uniform(size=shape) < 0.4)
     key /= np.maximum(np.linalg.norm(key, axis=-1, keepdims=True), 1e-9)

@@ -55,6 +55,11 @@ class Rival:
     span: int
 
     @property
+    def counted(self) -> int:
+        """How many constants were fitted that a likelihood is to pay for, with rho."""
+        return self.free + _noisy(self.fit)
+
+    @property
     def name(self) -> str:
         """The rule's name."""
         return self.rule.name
@@ -101,7 +106,7 @@ def decide(rivals: Sequence[Rival], nothing: Fit, refused: Sequence[Candidate]) 
     by_name = {c.rule: c for c in candidates}
     verdict: Verdict
     names: tuple[str, ...]
-    by_chance = _vuong_fits(chosen.fit, nothing, chosen.free, 0, total) < DECISIVE
+    by_chance = _vuong_fits(chosen.fit, nothing, chosen.counted, _noisy(nothing), total) < DECISIVE
     if by_chance or by_name[chosen.name].explained < ENOUGH * explainable:
         verdict, names = "none", ()
     else:
@@ -147,22 +152,22 @@ def _unit_kind(terms: Terms, model: Model) -> Terms:
 
 
 def _bic(r: Rival, total: float) -> float:
-    return r.free * np.log(total) - 2 * r.fit.log_likelihood
+    return r.counted * np.log(total) - 2 * r.fit.log_likelihood
 
 
 def _vuong(one: Rival, other: Rival, total: float) -> float:
-    return (
-        0.0 if _same(one, other) else _vuong_fits(one.fit, other.fit, one.free, other.free, total)
-    )
+    if _same(one, other):
+        return 0.0
+    return _vuong_fits(one.fit, other.fit, one.counted, other.counted, total)
 
 
-def _vuong_fits(one: Fit, other: Fit, free: int, other_free: int, total: float) -> float:
+def _vuong_fits(one: Fit, other: Fit, count: int, other_count: int, total: float) -> float:
     """Vuong's statistic with Schwarz' correction, steps hanging together: above 0, `one` is better.
 
     Source: Vuong 1989, 10.2307/1912557.
     """
     difference = one.parts - other.parts
-    gain = difference.sum() - (free - other_free) / 2 * np.log(total)
+    gain = difference.sum() - (count - other_count) / 2 * np.log(total)
     centred = difference - difference.mean()
     return float(gain / np.hypot(np.sqrt(long_run(centred[..., None])[0, 0]), BLUR))
 
@@ -197,6 +202,11 @@ def _worth_little(r: Rival, best: Rival, nothing: Fit) -> bool:
     if _process(best.fit) < OWN:
         little = EXACT * total
     return bool(0 <= gained < little)
+
+
+def _noisy(fit: Fit) -> int:
+    """1 where the memory's own noise was fitted, else 0."""
+    return int(fit.rho > 0)
 
 
 def _process(fit: Fit) -> float:
