@@ -1,7 +1,8 @@
 """Capacity: recall against the number of pairs, the cues' noise, or the keys' likeness or share.
 
-`signal`, `noise_power`, `residual` and `bit_error` measure one record; `capacity` sweeps one axis
-by rule, substrate and programmer, and `crossing` says where a curve falls below a level.
+`capacity` sweeps one axis by rule, substrate and programmer. What is measured of each record stands
+in `fwbio.analyses.capacity_measures`; where a curve falls below a level, says
+`fwbio.analyses.capacity_curves`.
 """
 
 import tempfile
@@ -9,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,120 +18,15 @@ from tqdm import tqdm
 
 from fwbio.analyses import recall
 from fwbio.analyses.capacity_config import AXES, Sweep
-from fwbio.analyses.recall import Estimate, estimate
+from fwbio.analyses.capacity_curves import curve_of
+from fwbio.analyses.capacity_measures import MEASURES
+from fwbio.analyses.labels import attributes
 from fwbio.analyses.substrates import SYNAPTIC, execute, unsupported
 from fwbio.errors import FwbioError
 from fwbio.record import versions
 from fwbio.rules import RULES
 
-NEARLY_ZERO = 1e-9
-
-
-def noise_share(readout: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Power of a read-out's part across its target, for all channels, over that of the target.
-
-        N = (|y|^2 / |t|^2 - s^2) V / (V - 1),   s = <y, t> / |t|^2
-
-    The target's own direction holds 1/V of noise that is alike in all directions, and can't be
-    told from the signal there; the factor makes up for it.
-
-    Args:
-        readout: y (.., V).
-        target: t (.., V), V at least 2.
-    """
-    power = (target * target).sum(-1)
-    power = np.where(power > 0, power, 1)
-    across = (readout * readout).sum(-1) / power - recall.projection(readout, target) ** 2
-    return np.maximum(across, 0) * target.shape[-1] / (target.shape[-1] - 1)
-
-
-def residual_share(readout: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Squared error of a read-out, |y - t|^2 / |t|^2.
-
-    Args:
-        readout: y (.., V).
-        target: t (.., V).
-    """
-    power = (target * target).sum(-1)
-    return ((readout - target) ** 2).sum(-1) / np.where(power > 0, power, 1)
-
-
-def wrong_signs(readout: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Share of channels whose sign is not the target's; a read-out of 0 counts as half.
-
-    Args:
-        readout: y (.., V).
-        target: t (.., V); channels where it is 0 do not count.
-    """
-    scale = np.abs(readout).max(-1, keepdims=True)
-    signs = np.where(np.abs(readout) > NEARLY_ZERO * scale, np.sign(readout), 0)
-    shown = target != 0
-    wrong = (1 - signs * np.sign(target)) / 2
-    return np.where(shown, wrong, 0).sum(-1) / np.maximum(shown.sum(-1), 1)
-
-
-def signal(record: xr.Dataset) -> Estimate:
-    """The mean projection of scored read-outs on their targets: 1 for exact recall.
-
-    Args:
-        record: with `target` and `scored`; dimensionless.
-
-    Raises:
-        FwbioError: the record lacks one of these, or no read-out is scored.
-    """
-    return _mean(recall.projection, record)
-
-
-def noise_power(record: xr.Dataset) -> Estimate:
-    """The mean noise power of scored read-outs, over that of their targets (`noise_share`).
-
-    Args:
-        record: with `target` and `scored`, two channels of a value or more; dimensionless.
-
-    Raises:
-        FwbioError: the record lacks one of these, has one channel, or no read-out is scored.
-    """
-    if record.sizes["post"] < 2:
-        raise FwbioError(
-            "one channel has nothing across the target", where="record", mend="give two or more"
-        )
-    return _mean(noise_share, record)
-
-
-def residual(record: xr.Dataset) -> Estimate:
-    """The mean squared error of scored read-outs, over the power of their targets.
-
-    Args:
-        record: with `target` and `scored`; dimensionless.
-
-    Raises:
-        FwbioError: the record lacks one of these, or no read-out is scored.
-    """
-    return _mean(residual_share, record)
-
-
-def bit_error(record: xr.Dataset) -> Estimate:
-    """The share of channels of scored read-outs whose sign is not the target's.
-
-    Args:
-        record: with `target` and `scored`; dimensionless.
-
-    Raises:
-        FwbioError: the record lacks one of these, or no read-out is scored.
-    """
-    return _mean(wrong_signs, record)
-
-
-MEASURES: Mapping[str, tuple[Callable[[xr.Dataset], Estimate], str]] = MappingProxyType(
-    {
-        "recall_accuracy": (recall.recall_accuracy, "cues whose nearest stored value is right"),
-        "recall_cosine": (recall.recall_cosine, "cosine of the read-out with its target"),
-        "signal": (signal, "projection of the read-out on its target"),
-        "noise_power": (noise_power, "power of the read-out across its target"),
-        "residual": (residual, "squared error of the read-out"),
-        "bit_error": (bit_error, "channels of the wrong sign"),
-    }
-)
+_COUNT = "count"
 
 
 def capacity(
@@ -179,9 +74,10 @@ def capacity(
 
     Returns:
         `MEASURES` by (programmer, substrate, rule, axis), each with its standard error over trials
-        in `<name>_se`, all dimensionless and NaN where nothing was run; `chance_level` by axis;
-        `trials` by substrate. `bit_error` is there where values are signs. The attrs are `config`,
-        `command`, `versions` and `ledger`: what was not run, and why.
+        in `<name>_se` and its covariance with that of the next point in `<name>_cov`, all
+        dimensionless and NaN where nothing was run; `chance_level` by axis; `trials` by substrate.
+        `bit_error` is there where values are signs. The attrs are `config`, `command`, `versions`
+        and `ledger`: what was not run, and why.
 
     Raises:
         FwbioError: an unknown name or a number out of range; a program that a substrate refuses
@@ -210,7 +106,7 @@ def capacity(
         len(sweep.rules),
         len(sweep.values),
     )
-    found = {n + end: np.full(shape, np.nan) for n in measures for end in ("", "_se")}
+    sums = {name: np.full((*shape, sweep.trials), np.nan) for name in (*measures, _COUNT)}
     chance = np.full(shape[-1], np.nan)
     ledger: list[dict[str, Any]] = []
     bar = tqdm(total=int(np.prod(shape)), unit="run", disable=not progress)
@@ -231,84 +127,23 @@ def capacity(
                             case = {"programmer": programmer, "substrate": substrate, "rule": rule}
                             ledger.append({**case, axis: value, "reason": reason})
                             continue
-                        for name, measure in measures.items():
-                            point = measure(record)
-                            found[name][p, s, r, v] = point.value
-                            found[f"{name}_se"][p, s, r, v] = point.standard_error
+                        for name, by_trial in _sums(record, measures).items():
+                            sums[name][p, s, r, v, : by_trial.size] = by_trial
+    count = sums.pop(_COUNT)
+    found = {
+        name: curve_of(total, count, together=sweep.same_episodes) for name, total in sums.items()
+    }
     return _dataset(sweep, found, chance, ledger)
 
 
-def crossing(
-    axis: np.ndarray, curve: np.ndarray, error: np.ndarray, level: float
-) -> tuple[float, float]:
-    """Where a curve first falls below a level, by straight lines between its points.
-
-        x = x0 + (x1 - x0) f,   f = (y0 - level) / (y0 - y1)
-        se^2 = (x1 - x0)^2 ((1 - f)^2 se0^2 + f^2 se1^2) / (y0 - y1)^2
-
-    Args:
-        axis: x (n,), increasing.
-        curve: y (n,).
-        error: standard errors of y (n,), taken as independent. Along noise, likeness and sparseness
-            points may share their episodes and err together: the true one is then up to 1.4 times
-            as large.
-        level: in the curve's unit.
-
-    Returns:
-        The place and its standard error; NaN for both where the curve stays above the level, or
-        starts below it.
-    """
-    below = np.flatnonzero(curve < level)
-    if not below.size or below[0] == 0 or not curve[below[0] - 1] >= level:
-        return float("nan"), float("nan")
-    one, other = below[0] - 1, below[0]
-    fall, width = curve[one] - curve[other], axis[other] - axis[one]
-    share = (curve[one] - level) / fall
-    spread = np.hypot((1 - share) * error[one], share * error[other])
-    return float(axis[one] + width * share), float(width * spread / fall)
-
-
-def crossings(measured: xr.Dataset, level: float = 0.5, of: str = "recall_accuracy") -> xr.Dataset:
-    """The capacity of every run: where along the axis a measure falls below a level.
-
-    Args:
-        measured: as `capacity` makes it.
-        level: of the measure.
-        of: a name of `MEASURES` that falls along the axis.
-
-    Returns:
-        `capacity` and `capacity_se` by (programmer, substrate, rule), in the axis's unit.
-
-    Raises:
-        FwbioError: there is no such measure in it.
-    """
-    if of not in measured:
-        raise FwbioError(
-            f"there is no {of!r}", where="measured", mend=f"choose from {', '.join(MEASURES)}"
-        )
-    axis = str(measured.attrs["config"]["axis"])
-    at, spread = xr.apply_ufunc(
-        crossing,
-        measured[axis],
-        measured[of],
-        measured[f"{of}_se"],
-        kwargs={"level": level},
-        input_core_dims=[[axis]] * 3,
-        output_core_dims=[[], []],
-        vectorize=True,
-    )
-    units = measured[axis].attrs["units"]
-    name = f"{axis} at which {of} falls below {level:g}"
-    return xr.Dataset(
-        {
-            "capacity": at.assign_attrs(units=units, long_name=name),
-            "capacity_se": spread.assign_attrs(units=units, long_name=f"standard error of {name}"),
-        }
-    )
-
-
-def _mean(measure: Callable[[np.ndarray, np.ndarray], np.ndarray], record: xr.Dataset) -> Estimate:
-    return estimate(recall.measured(measure, record), recall.require_scored(record))
+def _sums(
+    record: xr.Dataset, measures: Mapping[str, Callable[[xr.Dataset], xr.DataArray]]
+) -> dict[str, np.ndarray]:
+    """Sums of measures over what is scored, and how much of that there is, (trial,) each."""
+    scored = recall.require_scored(record)
+    each = xr.Dataset({name: measure(record) for name, measure in measures.items()})
+    sums = each.where(scored, 0).sum("step").assign({_COUNT: scored.sum("step")})
+    return {str(name): x.broadcast_like(record.trial).values for name, x in sums.items()}
 
 
 def _coder(
@@ -353,29 +188,24 @@ def _attempt(
 
 def _dataset(
     sweep: Sweep,
-    found: Mapping[str, np.ndarray],
+    found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     chance: np.ndarray,
     ledger: list[dict[str, Any]],
 ) -> xr.Dataset:
     dims = ("programmer", "substrate", "rule", sweep.axis)
     units, long_name = AXES[sweep.axis]
     names: dict[str, tuple] = {}
-    for name, values in found.items():
-        plain = name.removesuffix("_se")
-        what = MEASURES[plain][1]
-        what = what if name == plain else f"standard error over trials: {what}"
-        names[name] = (dims, values, {"units": "1", "long_name": what})
-    names["chance_level"] = (
-        sweep.axis,
-        chance,
-        {"units": "1", "long_name": "accuracy of guessing"},
-    )
+    for name, (mean, error, covariance) in found.items():
+        what = MEASURES[name][1]
+        names[name] = (dims, mean, attributes(what))
+        names[f"{name}_se"] = (dims, error, attributes(f"standard error over trials: {what}"))
+        together = f"covariance with the next point: {what}"
+        names[f"{name}_cov"] = (dims, covariance, attributes(together))
+    names["chance_level"] = (sweep.axis, chance, attributes("accuracy of guessing"))
     trials = [sweep.trials_on.get(s, sweep.trials) for s in sweep.substrates]
-    names["trials"] = ("substrate", trials, {"units": "1", "long_name": "independent trials"})
-    words = {
-        d: (d, list(getattr(sweep, f"{d}s")), {"units": "1", "long_name": d}) for d in dims[:3]
-    }
-    axis = (sweep.axis, np.array(sweep.values), {"units": units, "long_name": long_name})
+    names["trials"] = ("substrate", trials, attributes("independent trials"))
+    words = {d: (d, list(getattr(sweep, f"{d}s")), attributes(d)) for d in dims[:3]}
+    axis = (sweep.axis, np.array(sweep.values), attributes(long_name, units))
     return xr.Dataset(
         names,
         coords=words | {sweep.axis: axis},

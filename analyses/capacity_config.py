@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from fwbio.analyses.compare import require_names, require_whole
@@ -104,6 +105,11 @@ class Sweep:
         """Whether the values are signs, so that a bit can be wrong."""
         return self.sizes.get("values") == "sign"
 
+    @property
+    def same_episodes(self) -> bool:
+        """Whether all places of the axis show the same episodes, but for what varies."""
+        return self.axis != "pairs"
+
     def sizes_at(self, value: float) -> dict[str, Any]:
         """The sizes of the episode at a place of the axis."""
         sizes = {"pairs": self.pairs, "noise": self.noise, **self.sizes}
@@ -113,12 +119,19 @@ class Sweep:
         return sizes
 
     def episode(self, value: float) -> xr.Dataset:
-        """The episode at a place of the axis; the same seed at all of them.
+        """The episode at a place of the axis.
+
+        Each number of pairs has a seed of its own, so that points are independent; along the other
+        axes the seed is the same.
 
         Raises:
             FwbioError: a size that the task lacks, or one out of its range.
         """
-        return PAIR_TASKS[self.task](seed=self.seed, trials=self.trials, **self.sizes_at(value))
+        sizes = self.sizes_at(value)
+        seed = self.seed
+        if not self.same_episodes:
+            seed = int(np.random.SeedSequence((self.seed, int(value))).generate_state(1)[0])
+        return PAIR_TASKS[self.task](seed=seed, trials=self.trials, **sizes)
 
     def coding(self, programmer: str) -> dict[str, str]:
         """The coding of items that `fwbio.models.designed` is to use for a programmer."""

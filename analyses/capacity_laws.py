@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fwbio.analyses.capacity import MEASURES
 from fwbio.analyses.capacity_config import KEYS
 from fwbio.analyses.capacity_expectations import expected
+from fwbio.analyses.capacity_measures import MEASURES
 from fwbio.analyses.capacity_overlaps import (
     Overlaps,
+    active_ones,
     correlated,
     correlated_on_off,
     isotropic,
@@ -29,6 +30,7 @@ from fwbio.analyses.capacity_theory import (
     sign_bit_error_of_few,
     sum_rule,
 )
+from fwbio.analyses.labels import attributes, label
 from fwbio.rule import Rule
 from fwbio.rules import RULES
 
@@ -36,6 +38,7 @@ FOLLOWING = ("reference", "kernel", "flow", "rate")  # substrates whose own nois
 MOMENTS = ("signal", "noise_power", "residual")
 _TIME_CONSTANT, _PRE, _POST, _SIMILARITY, _ACTIVE = 32.0, 64, 32, 0.5, 0.1
 _FEW_ONES, _READS = 8, 9
+_EVERY_PAIR, _PLACES = 16, 15
 
 
 def theory(
@@ -70,13 +73,47 @@ def theory(
                 for name in found.keys() & point.keys():
                     found[name][p, r, v] = point[name]
     return xr.Dataset(
-        {
-            name: (dims, found[name], {"units": "1", "long_name": f"{MEASURES[name][1]}, theory"})
-            for name in names
-        },
+        {name: (dims, found[name], attributes(f"{MEASURES[name][1]}, theory")) for name in names},
         coords={d: (d, x.values, measured[d].attrs) for d, x in coords.items()},
         attrs={"approximate": approximate},
     )
+
+
+def places(measured: xr.Dataset) -> list[float]:
+    """Where along its axis a closed form is a number of its own, so that lines are to be drawn.
+
+    Of pairs these are whole numbers, all of them up to 16: odd and even ones differ where keys
+    share a mean, since an even number of equal rivals may cancel. Of the active share they are n/K,
+    for a key has a whole number n of ones. Along noise and likeness 15 places stand for all.
+
+    Args:
+        measured: as `fwbio.analyses.capacity.capacity` makes it.
+    """
+    config = measured.attrs["config"]
+    axis = config["axis"]
+    low, high = float(measured[axis].min()), float(measured[axis].max())
+    if axis == "pairs":
+        every = np.arange(low, min(high, _EVERY_PAIR) + 1)
+        return [float(x) for x in np.union1d(every, np.geomspace(low, high, _PLACES).round())]
+    if axis == "active":
+        pre = config["sizes"].get("pre", _PRE)
+        ones = [active_ones(share, pre) for share in (low, high)]
+        return [n / pre for n in range(ones[0], ones[1] + 1)]
+    return [float(x) for x in np.linspace(low, high, _PLACES)]
+
+
+def as_shown(measured: xr.Dataset) -> xr.Dataset:
+    """The same at the places along its axis that were really run: of the active share n/K.
+
+    Args:
+        measured: as `fwbio.analyses.capacity.capacity` makes it.
+    """
+    config = measured.attrs["config"]
+    if config["axis"] != "active":
+        return measured
+    pre = config["sizes"].get("pre", _PRE)
+    shares = [active_ones(share, pre) / pre for share in measured.active.values]
+    return measured.assign_coords(active=("active", shares, measured.active.attrs))
 
 
 def deviations(measured: xr.Dataset) -> xr.Dataset:
@@ -113,8 +150,8 @@ def deviations(measured: xr.Dataset) -> xr.Dataset:
         with np.errstate(divide="ignore", invalid="ignore"):
             off = gap / error
         z = xr.where(np.abs(gap) < 1e-9, 0 * gap, off)
-        names = {"units": "1", "long_name": f"{MEASURES[str(name)][1]}, standard errors off"}
-        found[name] = z.transpose(*here[name].dims).assign_attrs(names)
+        words = f"{MEASURES[str(name)][1]}, standard errors off"
+        found[name] = label(z.transpose(*here[name].dims), words)
     return xr.Dataset(found)
 
 

@@ -177,10 +177,20 @@ def sparse(pre: int, active: float) -> Overlaps:
     """
     _check(pre, 0.0)
     _check_share("active", active)
-    ones = max(1, round(active * pre))
+    ones = active_ones(active, pre)
     share = ones / pre
     variance = (1 - share) ** 2 / (pre - 1)
     return Overlaps(pre=pre, other_mean=share, other_square=share**2 + variance, ones=ones)
+
+
+def active_ones(active: float, pre: int) -> int:
+    """How many ones a binary key has, max(1, round(active K)).
+
+    Args:
+        active: the share of ones that was asked for, from 0 to 1.
+        pre: K, features of a key.
+    """
+    return max(1, round(active * pre))
 
 
 def cue_cosine(pre: int, noise: float) -> tuple[np.ndarray, np.ndarray]:

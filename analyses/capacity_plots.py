@@ -25,6 +25,7 @@ LABELS: Mapping[str, str] = {
 }
 MOST_TICKS = 8
 LOGARITHMIC = ("noise_power",)
+COUNTED = ("pairs", "active")  # there are no places between these: lines are dotted where they are
 
 
 def by_rule(
@@ -129,6 +130,8 @@ def _lines(
         color=style.colour,
         linewidth=1.3,
         linestyle=":" if rough else "-",
+        marker="." if _axis(theory) in COUNTED and not rough else "",
+        markersize=3,
         zorder=1,
     )
 

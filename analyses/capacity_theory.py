@@ -21,6 +21,7 @@ from fwbio.analyses.capacity_overlaps import (
     normal_nodes,
     sphere_nodes,
 )
+from fwbio.analyses.forgetting_theory import kept_by_decay
 from fwbio.errors import FwbioError
 
 _NODES, _COORDINATES = 9, 96
@@ -131,29 +132,17 @@ def sign_bit_error_of_binary(pairs: int, pre: int, ones: int) -> float:
     return float(np.clip(total[:edge].sum() + total[edge : edge + 1].sum() / 2, 0, 1))
 
 
-def decayed(decay: float, age: np.ndarray | int) -> np.ndarray:
-    """What is left of a pair: the signal of `retnet` at lag m.
-
-        gamma^m
-
-    Args:
-        decay: gamma, from 0 to 1.
-        age: m, steps since the pair was written, any shape.
-    """
-    return np.asarray(decay, float) ** np.asarray(age)
-
-
 def decayed_power(decay: float, pairs: np.ndarray, youngest: np.ndarray | int = 0) -> np.ndarray:
     """Sum of the squares of what is left of P pairs written one after another.
 
         sum_(m = a)^(a + P - 1) gamma^(2m) = gamma^(2a) (1 - gamma^(2P)) / (1 - gamma^2)
 
     Args:
-        decay: gamma, from 0 to 1.
+        decay: gamma, above 0 and at most 1.
         pairs: P, any shape.
         youngest: a, steps since the last of them was written, broadcast against it.
     """
-    pairs, start = np.asarray(pairs, float), decayed(decay, youngest) ** 2
+    pairs, start = np.asarray(pairs, float), kept_by_decay(youngest, 2 * np.log(decay))
     if decay == 1:
         return start * pairs
     return start * -np.expm1(2 * pairs * np.log(decay)) / (1 - decay**2)
@@ -182,10 +171,10 @@ def sum_rule(
         overlaps: of the cue with the keys.
         pairs: P, written one a step.
         strength: b.
-        decay: gamma, of every step.
+        decay: gamma, of every step, above 0.
         wait: steps from the last pair to the read-out.
     """
-    left = strength * decayed(decay, wait + np.arange(pairs)[::-1])
+    left = strength * kept_by_decay(wait + np.arange(pairs)[::-1], np.log(decay))
     return Coefficients(
         own_mean=left * overlaps.own_mean,
         own_square=left**2 * overlaps.own_square,
@@ -217,7 +206,7 @@ def delta_rule(
         overlaps: of isotropic keys.
         pairs: P, written one a step.
         strength: b = beta |k|^2.
-        decay: gamma, of every step, before the error is read.
+        decay: gamma, of every step, above 0, before the error is read.
         wait: steps from the last pair to the read-out.
 
     Raises:
@@ -234,7 +223,7 @@ def delta_rule(
     for m in range(pairs - 1):
         own[m + 1] = own[m] * (1 - 2 * b / pre + 2 * fourth) + kept[m] * fourth
     later = lags[::-1]  # of each pair, how many follow it
-    age = decayed(decay, wait + later)
+    age = kept_by_decay(wait + later, np.log(decay))
     through = kept[later] - (2 * b - b**2) * own[later]
     between = np.maximum(lags[:, None] - 1 - lags, 0)
     before = through[:, None] * (1 - erased) ** between
@@ -272,7 +261,7 @@ def least_squares(
         overlaps: of isotropic keys.
         pairs: P, written one a step.
         strength: b.
-        decay: gamma, of every step.
+        decay: gamma, of every step, above 0.
         wait: steps from the last pair to the read-out.
         ridge: penalty of every channel, above 0.
 
@@ -284,7 +273,7 @@ def least_squares(
         raise FwbioError(f"{ridge:g} is no ridge", where="ridge", mend="give a number above 0")
     pre = overlaps.pre
     z, along = normal_nodes(_NODES)
-    weight = strength * decayed(decay, wait + np.arange(pairs)[::-1])
+    weight = strength * kept_by_decay(wait + np.arange(pairs)[::-1], np.log(decay))
     own_mean, own_square, noise = (np.empty(pairs) for _ in range(3))
     for i in range(pairs):
         m, second, read, both = _without(np.delete(weight, i), pre, ridge)
