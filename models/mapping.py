@@ -43,7 +43,8 @@ class Presentation:
         theta: calcium, from 0 to 1, above which the synapse is plastic.
 
     Raises:
-        FwbioError: a number out of its range, or a threshold that calcium never reaches.
+        FwbioError: a number out of its range, NaN or infinite, or a threshold that calcium never
+            reaches.
     """
 
     squared_key: Array = 1.0
@@ -56,12 +57,15 @@ class Presentation:
 
     def __post_init__(self) -> None:
         for name in ("squared_key", "duration", "gap"):
-            if not (np.asarray(getattr(self, name)) > 0).all():
-                raise _out_of_range(name, getattr(self, name), "give it above 0")
-        if self.tau_nmda < 0:
-            raise _out_of_range("tau_nmda", self.tau_nmda, "give it from 0 up")
+            _positive(name, getattr(self, name))
+        _non_negative("tau_nmda", self.tau_nmda)
+        _numbers("theta", self.theta)
         if self.turnover not in {"between", "always"}:
-            raise _out_of_range("turnover", self.turnover, 'give "between" or "always"')
+            raise FwbioError(
+                f"turnover = {self.turnover!r} is out of range",
+                where="Presentation",
+                mend='give "between" or "always"',
+            )
         highest = -np.expm1(-np.min(self.duration) / self.tau_nmda) if self.tau_nmda else 1.0
         if not 0 <= self.theta < highest:
             raise FwbioError(
@@ -117,18 +121,17 @@ def to_step(flow: Flow, presentation: Presentation) -> Step:
         alpha, write and erase, dimensionless, of that shape.
 
     Raises:
-        FwbioError: a time constant or a rate out of its range.
+        FwbioError: a time constant or a rate out of its range, NaN, or infinite but for tau.
     """
-    tau, eta = np.asarray(flow.tau, float), np.asarray(flow.eta, float)
-    if not (tau > 0).all():
-        raise _out_of_range("tau", flow.tau, "give a time constant above 0, or infinity", "Flow")
-    if not (eta >= 0).all():
-        raise _out_of_range("eta", flow.eta, "give a plasticity rate from 0 up", "Flow")
+    tau = _numbers("tau", flow.tau, where="Flow", endless=True)
+    _refuse(tau <= 0, "tau", tau, "give a time constant above 0, or infinity", "Flow")
+    eta = _non_negative("eta", flow.eta, where="Flow")
+    gain = _numbers("gain", flow.gain, where="Flow")
     lost = presentation.gap + _turning(presentation)
     squared, window = presentation.squared_key, presentation.duration - presentation.opening
     reach = eta * squared * window
     erase = -np.expm1(-reach) / squared if presentation.corrects else 0.0 * reach
-    write = flow.gain * eta * _admitted(tau, eta, presentation)
+    write = gain * eta * _admitted(tau, eta, presentation)
     return Step(alpha=np.exp(-lost / tau), write=write, erase=erase)
 
 
@@ -146,15 +149,15 @@ def to_flow(step: Step, presentation: Presentation) -> Flow:
         tau (s), eta (1/s) and gain, of that shape.
 
     Raises:
-        FwbioError: alpha out of (0, 1]; an erase strength that no passive synapse reaches, since
-            erase |k|^2 must be below 1; a step with error correction that writes and does not
-            erase, or one without that erases.
+        FwbioError: NaN or infinity; alpha out of (0, 1]; an erase strength that no passive synapse
+            reaches, since erase |k|^2 must be below 1; a step with error correction that writes and
+            does not erase, or one without that erases.
     """
-    alpha, erase = np.asarray(step.alpha, float), np.asarray(step.erase, float)
-    if not ((alpha > 0) & (alpha <= 1)).all():
-        raise _out_of_range(
-            "alpha", step.alpha, "a synapse decays: give it above 0, up to 1", "Step"
-        )
+    alpha, write, erase = (
+        _numbers(name, getattr(step, name), where="Step") for name in ("alpha", "write", "erase")
+    )
+    mend = "a synapse decays: give it above 0, up to 1"
+    _refuse((alpha <= 0) | (alpha > 1), "alpha", alpha, mend, "Step")
     squared, window = presentation.squared_key, presentation.duration - presentation.opening
     share = erase * squared
     if not ((share >= 0) & (share < 1)).all():
@@ -163,7 +166,7 @@ def to_flow(step: Step, presentation: Presentation) -> Flow:
             where="Step",
             mend="a passive synapse erases less than all: give it from 0 up and below 1",
         )
-    if presentation.corrects and ((share == 0) & (np.asarray(step.write) != 0)).any():
+    if presentation.corrects and ((share == 0) & (write != 0)).any():
         raise FwbioError(
             "a step writes and does not erase",
             where="Step",
@@ -181,7 +184,7 @@ def to_flow(step: Step, presentation: Presentation) -> Flow:
     reach = -np.log1p(-share) if presentation.corrects else np.ones_like(share)
     eta = reach / (squared * window) if presentation.corrects else reach / window
     admitted = eta * _admitted(tau, eta, presentation)
-    gain = np.asarray(step.write, float) / np.where(admitted > 0, admitted, 1.0)
+    gain = write / np.where(admitted > 0, admitted, 1.0)
     return Flow(tau=tau, eta=eta, gain=gain)
 
 
@@ -195,13 +198,10 @@ def threshold_of(theta_calcium: Array, calcium_per_product: Array) -> Array:
         calcium_per_product: C, calcium for a unit of key times error, above 0.
 
     Raises:
-        FwbioError: C is not above 0, or the threshold is below 0.
+        FwbioError: C is not above 0, the threshold is below 0, or either is not finite.
     """
-    if not (np.asarray(calcium_per_product) > 0).all():
-        raise _out_of_range("calcium_per_product", calcium_per_product, "give it above 0", "map")
-    if not (np.asarray(theta_calcium) >= 0).all():
-        raise _out_of_range("theta_calcium", theta_calcium, "give it from 0 up", "map")
-    return theta_calcium / calcium_per_product
+    per_product = _positive("calcium_per_product", calcium_per_product, where="map")
+    return _non_negative("theta_calcium", theta_calcium, where="map") / per_product
 
 
 def channel_error(rates: Array, eta: float, key: Array, duration: float) -> float:
@@ -216,8 +216,16 @@ def channel_error(rates: Array, eta: float, key: Array, duration: float) -> floa
         eta: plasticity rate, 1/s.
         key: (pre,).
         duration: T, s.
+
+    Raises:
+        FwbioError: a number that is not finite, a rate or a time below 0, or a silent key.
     """
-    rates, key = np.asarray(rates, float), np.asarray(key, float)
+    rates = _non_negative("rates", rates, where="channel_error")
+    key = _numbers("key", key, where="channel_error")
+    _non_negative("eta", eta, where="channel_error")
+    _non_negative("duration", duration, where="channel_error")
+    if not key.any():
+        raise FwbioError("the key is silent", where="channel_error", mend="let a channel fire")
     squared = float(key @ key)
     erase = -np.expm1(-eta * squared * duration) / squared
     exact = expm(-(np.diag(rates) + eta * np.outer(key, key)) * duration)
@@ -275,5 +283,38 @@ def _admitted(tau: Array, eta: Array, presentation: Presentation) -> Array:
     return steady - rising
 
 
-def _out_of_range(name: str, value: object, mend: str, where: str = "Presentation") -> FwbioError:
-    return FwbioError(f"{name} = {value!r} is out of range", where=where, mend=mend)
+def _numbers(
+    name: str, given: Array, *, where: str = "Presentation", endless: bool = False
+) -> np.ndarray:
+    """What was given as floats, once it is known to be numbers, finite ones unless `endless`."""
+    try:
+        values = np.asarray(given, float)
+    except (TypeError, ValueError) as error:
+        raise FwbioError(
+            f"{name} = {given!r} is no number",
+            where=where,
+            mend="give a number or an array of them",
+        ) from error
+    _refuse(np.isnan(values), name, values, "give a number", where)
+    if not endless:
+        _refuse(np.isinf(values), name, values, "give a finite number", where)
+    return values
+
+
+def _positive(name: str, given: Array, *, where: str = "Presentation") -> np.ndarray:
+    values = _numbers(name, given, where=where)
+    _refuse(values <= 0, name, values, "give it above 0", where)
+    return values
+
+
+def _non_negative(name: str, given: Array, *, where: str = "Presentation") -> np.ndarray:
+    values = _numbers(name, given, where=where)
+    _refuse(values < 0, name, values, "give it from 0 up", where)
+    return values
+
+
+def _refuse(bad: np.ndarray, name: str, values: np.ndarray, mend: str, where: str) -> None:
+    """Refuse values, the first of those that are bad told."""
+    if bad.any():
+        first = values[bad].flat[0] if values.ndim else values
+        raise FwbioError(f"{name} = {first:g} is out of range", where=where, mend=mend)

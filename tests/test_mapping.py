@@ -139,6 +139,54 @@ def test_thresholds_scale_with_calcium():
     assert threshold_of(0.4, 2.0) == 0.2
 
 
+def plain(numbers):
+    """One number as such, more of them as an array."""
+    return numbers[0] if len(numbers) == 1 else np.array(numbers)
+
+
+TAKING = {
+    **{
+        name: lambda x, name=name: Presentation(**{name: x})
+        for name in ("squared_key", "duration", "gap", "tau_nmda", "theta")
+    },
+    "tau": lambda x: to_step(Flow(tau=x, eta=1.0), Presentation()),
+    "eta": lambda x: to_step(Flow(tau=1.0, eta=x), Presentation()),
+    "gain": lambda x: to_step(Flow(tau=1.0, eta=1.0, gain=x), Presentation()),
+    "alpha": lambda x: to_flow(Step(alpha=x, write=1.0, erase=0.5), Presentation()),
+    "write": lambda x: to_flow(Step(alpha=0.9, write=x, erase=0.5), Presentation()),
+    "erase": lambda x: to_flow(Step(alpha=0.9, write=1.0, erase=x), Presentation()),
+    "theta_calcium": lambda x: threshold_of(x, 1.0),
+    "calcium_per_product": lambda x: threshold_of(1.0, x),
+    "rates": lambda x: channel_error(np.append(x, 1.0), 1.0, np.ones(1 + np.size(x)), 0.1),
+    "key": lambda x: channel_error(np.ones(1 + np.size(x)), 1.0, np.append(x, 1.0), 0.1),
+}
+ENDLESS = {"tau"}
+SINGLE = {"tau_nmda", "theta"}
+
+
+@pytest.mark.parametrize("beside", [(), (0.5, 0.25)], ids=["alone", "among others"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", TAKING)
+def test_what_is_not_finite_is_refused(name, number, beside):
+    if name in ENDLESS and number == np.inf:
+        return
+    given = (number,) if name in SINGLE else (*beside, number)
+    with pytest.raises(FwbioError, match=rf": {name} = {number:g} is out of range") as told:
+        TAKING[name](plain(given))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", [name for name in TAKING if name not in {"rates", "key"}])
+def test_words_are_refused(name):
+    with pytest.raises(FwbioError, match=f": {name} = 'slow' is no number"):
+        TAKING[name]("slow")
+
+
+def test_a_silent_key_has_no_error():
+    with pytest.raises(FwbioError, match="the key is silent"):
+        channel_error(np.ones(3), 1.0, np.zeros(3), 0.1)
+
+
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
@@ -156,13 +204,13 @@ def test_thresholds_scale_with_calcium():
             lambda: to_flow(Step(alpha=0.9, write=1, erase=0.2), Presentation(corrects=False)),
             "a step erases, and the presentation corrects no error; give erase = 0",
         ),
-        (lambda: to_step(Flow(tau=-1.0, eta=1), Presentation()), "tau = -1.0 .* above 0"),
+        (lambda: to_step(Flow(tau=-1.0, eta=1), Presentation()), "tau = -1 .* above 0"),
         (lambda: to_step(Flow(tau=1.0, eta=-1), Presentation()), "eta = -1 .* from 0 up"),
-        (lambda: Presentation(duration=0.0), "duration = 0.0 is out of range"),
+        (lambda: Presentation(duration=0.0), "duration = 0 is out of range"),
         (lambda: Presentation(turnover="never"), "turnover = 'never'"),
         (lambda: Presentation(tau_nmda=0.1, theta=0.99), "theta = 0.99 is never reached"),
         (lambda: Presentation(tau_nmda=-0.1), "tau_nmda = -0.1"),
-        (lambda: threshold_of(0.1, 0.0), "calcium_per_product = 0.0"),
+        (lambda: threshold_of(0.1, 0.0), "calcium_per_product = 0 "),
         (lambda: threshold_of(-0.1, 1.0), "theta_calcium = -0.1"),
     ],
 )
