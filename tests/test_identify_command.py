@@ -21,7 +21,7 @@ from fwbio.analyses.identification import (
 )
 from fwbio.analyses.identification.command import identify_command
 from fwbio.analyses.identification.csv_table import write_csv
-from fwbio.analyses.identification.meanings import in_units, taken
+from fwbio.analyses.identification.meanings import taken
 from fwbio.analyses.identification.outputs import write
 from fwbio.analyses.identification.replay import replay
 from fwbio.analyses.identification.tables import described, groups, plain, rows
@@ -250,26 +250,6 @@ def test_every_rule_with_time_constants_tells_them(rule, rng):
     assert found["interval"]["value"] == 0.1
     units = [entry["unit"] for name, entry in found.items() if name not in {"interval", "lead"}]
     assert {"s", "V", "1/s"} & set(units)
-
-
-@pytest.mark.parametrize(
-    ("units", "scale", "wanted"),
-    [
-        ("pA", "auto", ("pA", "1", "pA")),
-        ("", "auto", ("a.u.", "1", "a.u.")),
-        ("1", "fitted", ("a.u.", "1", "a.u.")),
-        ("1", "auto", ("1", "1", None)),
-        ("pA", "known", ("1", "1", None)),
-    ],
-)
-def test_constants_in_the_unit_of_the_weights_name_it(units, scale, wanted, rng):
-    made = recording("delta", rng)
-    made["weights"] = made["weights"].assign_attrs(units=units)
-    found = from_record(made)
-    answer = identify(found, rules=["hebb", "delta"], scale=scale)
-    told = in_units(answer, found, scale=scale)
-    hebb, delta = ({p.name: p.units for p in told[rule].parameters} for rule in ("hebb", "delta"))
-    assert (hebb["beta"], delta["beta"], delta.get("scale")) == wanted
 
 
 def test_the_table_explains_its_names(delta):

@@ -9,6 +9,7 @@ import xarray as xr
 from images import MPL
 from matplotlib.figure import Figure
 
+from fwbio import FwbioError
 from fwbio.analyses.identification import Candidate, Identification, Parameter, plots
 
 
@@ -44,7 +45,8 @@ def answer():
 def panel(draw, *arguments, width=4.4, height=2.8, **named):
     figure = Figure(figsize=(width, height), layout="constrained")
     ax = figure.subplots()
-    assert draw(*arguments, ax, **named) is ax
+    drawn = draw(*arguments, ax, **named)
+    assert drawn is ax or drawn == figure.axes
     return figure
 
 
@@ -76,6 +78,33 @@ def test_image_identification_plots_parameters_of_many_channels():
 
 
 @pytest.mark.mpl_image_compare(**MPL)
+def test_image_identification_plots_parameters__units():
+    decay = replace(answer()["gla"].parameters[0], value=np.array(0.95), low=0.94, high=0.96)
+    scale = constant("scale", 7.3, 0.2, units="pA")
+    made = Candidate(rule="gated_delta", parameters=(decay, constant("beta", 0.8, 0.03), scale))
+    whole = replace(answer(), candidates=(made,), rules=("gated_delta",))
+    return panel(plots.parameters, whole, truth={"scale": 7.4})
+
+
+def test_constants_share_an_axis_only_with_those_of_their_unit():
+    units = ("1", "a.u.", "1", "s")
+    each = [constant(f"c{i}", 0.5 + i, 0.1, units=unit) for i, unit in enumerate(units)]
+    made = Candidate(rule="delta", parameters=tuple(each))
+    whole = replace(answer(), candidates=(made,), rules=("delta",))
+    axes = panel(plots.parameters, whole).axes
+    labels = {ax.get_xlabel(): [t.get_text() for t in ax.get_yticklabels()] for ax in axes}
+    assert labels == {
+        "constant (dimensionless)": ["c0", "c2"],
+        "constant (arbitrary units)": ["c1"],
+        "constant (s)": ["c3"],
+    }
+    loose = Figure().add_axes((0.1, 0.1, 0.8, 0.8))
+    with pytest.raises(FwbioError, match="a panel each"):
+        plots.parameters(whole, loose)
+    assert plots.parameters(answer(), loose, rules=["gla"]) == [loose]
+
+
+@pytest.mark.mpl_image_compare(**MPL)
 def test_image_identification_plots_changes():
     rng = np.random.default_rng(0)
     observed = rng.standard_normal(120)
@@ -102,7 +131,8 @@ def test_image_identification_plots_confusion():
         index=["hebb", "retnet", "delta"],
         columns=["hebb", "retnet = mamba2", "delta", "none"],
     )
-    return panel(plots.confusion, counts, width=3.4)
+    right = pd.DataFrame(np.eye(3, 4, dtype=bool), counts.index, counts.columns)
+    return panel(plots.confusion, counts, width=3.4, right=right)
 
 
 @pytest.mark.mpl_image_compare(**MPL)

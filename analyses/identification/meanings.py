@@ -6,17 +6,23 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from fwbio.analyses.identification.answer import Candidate, Identification
-from fwbio.analyses.identification.data import Recording
+import numpy as np
+import xarray as xr
+
+from fwbio.analyses.identification.answer import Candidate, Identification, Parameter
+from fwbio.analyses.identification.data import Recording, from_record
 from fwbio.data import entries
 from fwbio.rule import DEFAULTS, TIMED, VOLLEYS
 from fwbio.rules import RULES
 
 ARBITRARY = "a.u."
+TIME = "time_constant"
+DERIVED = frozenset({"half_life", TIME})  # of the decay, which is what was fitted
 MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "decay": "share of a weight that is left after a step, 1 for no decay",
         "half_life": "steps after which half is left",
+        TIME: "seconds after which 1/e is left, by the recording's `interval`",
         "decay_factor": "factor on the recorded log_decay",
         "beta": "strength of writing, or of rules that correct errors the share of the error that"
         " a key of length 1 corrects",
@@ -62,34 +68,71 @@ _READ: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
 )
 
 
-def in_units(
-    answer: Identification, recording: Recording, *, scale: str = "auto"
-) -> Identification:
-    """The answer whose constants name the unit of the weights wherever they are in it.
+def in_units(answer: Identification, record: Recording | xr.Dataset) -> Identification:
+    """The answer with its constants as quantities of the synapse that was recorded.
 
-    Where the unit is fitted, `scale` is in it, and so is `beta` of rules that have no scale.
+        tau = interval half_life / ln 2
+
+    `scale` is in the unit of the weights, and so is `beta` of rules that have no scale, unless
+    weights were taken to be in the rule's own unit; "a.u." where the recording names none. Where
+    all steps are equally long, a decay has its `time_constant` tau beside it, in seconds.
 
     Args:
-        answer: of `fwbio.analyses.identification.identify`.
-        recording: what it is about.
-        scale: as it was given to `identify`.
+        answer: of `fwbio.analyses.identification.identify`; one that was in units stays as it is.
+        record: what it is about.
+
+    Raises:
+        FwbioError: the dataset is no recording.
     """
-    weights = answer.observed == "weights"
-    units = recording.weight_units if weights else recording.readout_units
-    if scale == "known" or (scale == "auto" and units == "1"):
-        return answer
+    recording = record if isinstance(record, Recording) else from_record(record)
+    units = recording.weight_units if answer.observed == "weights" else recording.readout_units
+    carried = units if units not in {"", "1"} else ARBITRARY
+    theirs = _in_their_unit(answer, units)
+    interval = _even_interval(recording)
     made = []
     for candidate in answer.candidates:
         names = [p.name for p in candidate.parameters]
-        carries = "scale" if "scale" in names else "beta"
-        told = tuple(
-            replace(p, units=units if units not in {"", "1"} else ARBITRARY)
-            if p.name == carries and p.units == "1"
-            else p
+        carries = ("scale" if "scale" in names else "beta") if theirs else None
+        told = [
+            replace(p, units=carried) if p.name == carries and p.units == "1" else p
             for p in candidate.parameters
-        )
-        made.append(replace(candidate, parameters=told))
+        ]
+        if interval is not None and TIME not in names:
+            told = [each for p in told for each in _timed(p, interval)]
+        made.append(replace(candidate, parameters=tuple(told)))
     return replace(answer, candidates=tuple(made))
+
+
+def _in_their_unit(answer: Identification, units: str) -> bool:
+    """Whether the recording's unit is in the constants: not where a scale was to be left out."""
+    fitted = [c for c in answer.candidates if c.refused is None]
+    if any(p.name == "scale" for c in fitted for p in c.parameters):
+        return True
+    terms = [RULES[c.rule].terms for c in fitted if c.rule in RULES]
+    # such rules have a scale unless weights are taken to be in the rule's own unit
+    known = any(not t.linear or t.erase == "key" for t in terms)
+    return units != "1" and not known
+
+
+def _even_interval(recording: Recording) -> float | None:
+    """The seconds from step to step, where they are given and all the same."""
+    given = recording.presented.get("interval")
+    if given is None:
+        return None
+    first = float(np.ravel(given)[0])
+    return first if np.allclose(given, first, rtol=1e-6, atol=0) else None
+
+
+def _timed(parameter: Parameter, interval: float) -> tuple[Parameter, ...]:
+    """A half-life in steps with the time constant that it is, or any other constant alone."""
+    if parameter.name != "half_life":
+        return (parameter,)
+    value, low, high = (
+        np.asarray(end * interval / math.log(2))
+        for end in (parameter.value, parameter.low, parameter.high)
+    )
+    tau = replace(parameter, name=TIME, value=value, low=low, high=high, units="s")
+    return (parameter, tau)
 
 
 def taken(answer: Identification, recording: Recording) -> dict[str, dict[str, Any]]:

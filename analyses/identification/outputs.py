@@ -8,6 +8,7 @@ import xarray as xr
 
 from fwbio.analyses.identification.answer import Candidate, Identification
 from fwbio.analyses.identification.data import Recording, from_record
+from fwbio.analyses.identification.meanings import in_units
 from fwbio.analyses.identification.replay import replay
 from fwbio.analyses.identification.tables import constants, groups, plain, rows
 from fwbio.analyses.outputs import json_text, png
@@ -46,7 +47,7 @@ def write(
     told = {"command": command, "versions": versions(), **plain(answer, recording)}
     contents: dict[str, str | bytes] = {
         DATA: json_text(told),
-        TABLE: rows(answer).to_csv(index=False).encode(),
+        TABLE: rows(answer, recording).to_csv(index=False).encode(),
         FIGURE: figure(answer, recording, rules=rules),
     }
     return write_together(folder, contents)
@@ -66,11 +67,12 @@ def figure(
 
     from fwbio.analyses.identification import plots
 
+    recording = record if isinstance(record, Recording) else from_record(record)
+    answer = in_units(answer, recording)
     drawn = Figure(figsize=(13.5, 4.4), layout="constrained")
     left, middle, right = drawn.subplots(1, 3, width_ratios=(1.1, 1, 1))
     plots.ranking(answer, left)
     plots.parameters(answer, middle)
-    recording = record if isinstance(record, Recording) else from_record(record)
     own = {rule.name: rule for rule in rules}
     weights = recording.steps * recording.pre * recording.post
     trials = max(1, MOST_WEIGHTS // weights)

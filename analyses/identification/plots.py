@@ -6,17 +6,22 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from fwbio.analyses.identification.answer import Candidate, Identification, Parameter
+from fwbio.analyses.identification.meanings import ARBITRARY, DERIVED
 from fwbio.analyses.identification.tables import groups
 from fwbio.analyses.identification.verdict import DECISIVE
-from fwbio.analyses.palette import BLACK, FAINT, rule_style, series_style
+from fwbio.analyses.palette import BLACK, FAINT, VERMILLION, rule_style, series_style
 from fwbio.analyses.words import listed
+from fwbio.errors import FwbioError
 
 SHARED = "#DDDDDD"
+WRONG = "#F7D9C4"
 TICKS = (-3000, -1000, -300, -100, -30, -10, -5, -2, 0)
 DECADES = 1.5  # between the smallest and the largest constant, above which the axis is logarithmic
 NONE = "none"
+UNITS = {"1": "dimensionless", ARBITRARY: "arbitrary units"}
 MANY = 12  # channels, above which their constants are a median with bands
 MIDDLE = (2.5, 25.0, 75.0, 97.5)  # per cent of the channels, where the bands end
 
@@ -74,7 +79,7 @@ def parameters(
     *,
     rules: Sequence[str] | None = None,
     truth: Mapping[str, np.ndarray | float] | None = None,
-) -> Axes:
+) -> list[Axes]:
     """The constants of rules with their 95 % intervals, and the true ones as dashes.
 
     A constant of several channels has a point for each, in their order; of more than a dozen, the
@@ -83,13 +88,53 @@ def parameters(
 
     Args:
         answer: of `fwbio.analyses.identification.identify`.
-        ax: where to draw.
+        ax: where to draw. Constants of several units share its place, a panel a unit.
         rules: whose constants, the answer's first unless given, or the best's where it has none.
         truth: true constants by name, where they are known; of many channels, their median.
+
+    Returns:
+        The panels, `ax` the first of them.
+
+    Raises:
+        FwbioError: constants are of several units, and `ax` has no place of a grid to be shared.
     """
     named = tuple(rules) if rules is not None else (groups(answer)[0][0].rule,)
-    rows = [(rule, p) for rule in named for p in answer[rule].parameters if p.name != "half_life"]
-    styles = rule_style(named)
+    rows = [(rule, p) for rule in named for p in answer[rule].parameters if p.name not in DERIVED]
+    units = list(dict.fromkeys(p.units for _, p in rows)) or ["1"]
+    each = [[row for row in rows if row[1].units == unit] for unit in units]
+    panels = _shared(ax, [len(mine) for mine in each])
+    for panel, unit, mine in zip(panels, units, each, strict=True):
+        _constants(panel, mine, truth or {}, several=len(named) > 1)
+        panel.set_xlabel(f"constant ({UNITS.get(unit, unit)})")
+    ax.set_title(f"{listed(named) or NONE}: 95 % intervals", fontsize=9)
+    return panels
+
+
+def _shared(ax: Axes, rows: Sequence[int]) -> list[Axes]:
+    """The place of an Axes shared by panels below one another, itself the first."""
+    if len(rows) == 1:
+        return [ax]
+    place = ax.get_subplotspec()
+    if place is None:
+        raise FwbioError(
+            "constants of several units need a panel each",
+            where="ax",
+            mend="draw on one of figure.subplots(), whose place can be shared",
+        )
+    grid = place.subgridspec(len(rows), 1, height_ratios=[1 + count for count in rows])
+    ax.set_subplotspec(grid[0])
+    return [ax, *(ax.figure.add_subplot(grid[i]) for i in range(1, len(rows)))]
+
+
+def _constants(
+    ax: Axes,
+    rows: Sequence[tuple[str, Parameter]],
+    truth: Mapping[str, np.ndarray | float],
+    *,
+    several: bool,
+) -> None:
+    """Constants of one unit, a row each."""
+    styles = rule_style(rule for rule, _ in rows)
     _axis(ax, [p for _, p in rows])
     for place, (rule, parameter) in enumerate(rows):
         at = place + _dodged(np.size(parameter.value))
@@ -99,21 +144,16 @@ def parameters(
             _bands(ax, place, parameter, styles[rule].colour, styles[rule].marker)
         else:
             _interval(ax, at, parameter, styles[rule].colour, styles[rule].marker)
-        if truth and parameter.name in truth:
+        if parameter.name in truth:
             true = np.ravel(np.broadcast_to(truth[parameter.name], np.shape(parameter.value)))
             if true.size > MANY:
                 true, at = np.atleast_1d(np.median(true)), np.full(1, place)
             half = 0.3 if true.size == 1 else 0.5 / true.size
             ax.vlines(true, at - half, at + half, color=BLACK, linewidth=2, zorder=3)
-    ax.set_yticks(
-        range(len(rows)),
-        [_constant(p) if len(named) == 1 else f"{rule}: {_constant(p)}" for rule, p in rows],
-    )
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    plain = all(p.units == "1" for _, p in rows)
-    ax.set_xlabel("constant (dimensionless)" if plain else "constant (units of the rows)")
-    ax.set_title(listed(named) if named else NONE, fontsize=9)
-    return _open(ax)
+    labels = [f"{rule}: {_constant(p)}" if several else _constant(p) for rule, p in rows]
+    ax.set_yticks(range(len(rows)), labels)
+    ax.set_ylim(max(len(rows), 1) - 0.4, -0.6)
+    _open(ax)
 
 
 def _axis(ax: Axes, shown: Sequence[Parameter]) -> None:
@@ -154,9 +194,8 @@ def _dodged(count: int) -> np.ndarray:
 
 
 def _constant(parameter: Parameter) -> str:
-    unit = "" if parameter.units == "1" else f" ({parameter.units})"
     known = _known(parameter)
-    lines = [f"{parameter.name.replace('_', ' ')}{unit}"]
+    lines = [parameter.name.replace("_", " ")]
     if known.size > MANY:
         lines.append(f"median of {known.sum()},\nbands: half, 95 %")
     if 0 < known.sum() < known.size:
@@ -220,7 +259,7 @@ def changes(
             alpha=0.6,
             color=styles[rule].colour,
             markerfacecolor=styles[rule].colour if place == 0 else "none",
-            label=f"{rule}, run alone: {100 * max(1 - float(left), 0):.0f} %",
+            label=f"{rule}: {100 * max(1 - float(left), 0):.0f} %",
             zorder=3 - place,
             rasterized=True,
         )
@@ -232,30 +271,47 @@ def changes(
     ax.locator_params(nbins=5)
     ax.set_xlabel(f"predicted {name} ({units})")
     ax.set_ylabel(f"observed {name} ({units})")
-    ax.legend(frameon=False, fontsize=8, loc="upper left", handletextpad=0.3)
+    ax.legend(
+        title="explained by a run alone",
+        title_fontsize=8,
+        alignment="left",
+        frameon=False,
+        fontsize=8,
+        loc="upper left",
+        handletextpad=0.3,
+    )
     return _open(ax)
 
 
-def confusion(counts: pd.DataFrame, ax: Axes) -> Axes:
+def confusion(counts: pd.DataFrame, ax: Axes, *, right: pd.DataFrame | None = None) -> Axes:
     """Recordings by the rule that made them and by the answer that was given.
 
     Args:
         counts: how many, a row a rule and a column an answer.
         ax: where to draw; a colour bar is not added, the numbers are written.
+        right: which of them are right answers, of the same shape; the others are framed and of
+            another colour. All look alike unless given.
     """
-    shares = counts.to_numpy(float) / np.maximum(counts.sum(axis=1).to_numpy(float), 1)[:, None]
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
-    for (i, j), count in np.ndenumerate(counts.to_numpy()):
-        if count:
-            dark = "white" if shares[i, j] > 0.6 else BLACK
-            ax.text(j, i, f"{count:g}", ha="center", va="center", fontsize=7, color=dark)
-    ax.set_xticks(range(counts.shape[1]), counts.columns, rotation=60, ha="right", fontsize=7)
-    ax.set_yticks(range(counts.shape[0]), counts.index, fontsize=7)
+    numbers = counts.to_numpy(float)
+    shares = numbers / np.maximum(numbers.sum(axis=1, keepdims=True), 1)
+    good = np.ones(shares.shape, bool) if right is None else right.to_numpy(bool)
+    ax.imshow(np.where(good, shares, 0), cmap="Blues", vmin=0, vmax=1.25, aspect="auto")
+    for (i, j), count in np.ndenumerate(numbers):
+        if not count:
+            continue
+        colour = "white" if good[i, j] and shares[i, j] > 0.6 else BLACK
+        if not good[i, j]:
+            ax.add_patch(
+                Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=WRONG, edgecolor=VERMILLION, lw=1.5)
+            )
+        ax.text(j, i, f"{count:g}", ha="center", va="center", fontsize=8, color=colour)
+    ax.set_xticks(range(counts.shape[1]), counts.columns, rotation=60, ha="right", fontsize=8)
+    ax.set_yticks(range(counts.shape[0]), counts.index, fontsize=8)
     for label in ax.get_xticklabels():
         label.set_rotation_mode("anchor")
     ax.set_xticks(np.arange(counts.shape[1]) - 0.5, minor=True)
     ax.set_yticks(np.arange(counts.shape[0]) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=1)
+    ax.grid(which="minor", color=SHARED, linewidth=0.6)
     ax.tick_params(which="both", length=0)
     ax.set_xlabel("answer")
     ax.set_ylabel("true rule")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fwbio.analyses.identification.answer import Candidate, Identification, Parameter
 from fwbio.analyses.identification.data import Recording
-from fwbio.analyses.identification.meanings import notes, share, taken
+from fwbio.analyses.identification.meanings import DERIVED, in_units, notes, share, taken
 from fwbio.analyses.words import listed
 
 _NUMBERS = ("explained", "explainable", "z", "bic", "log_likelihood", "free", "residual", "process")
@@ -35,7 +35,7 @@ def groups(answer: Identification) -> list[list[Candidate]]:
 
 def constants(candidate: Candidate) -> int:
     """How many numbers were fitted."""
-    return sum(np.size(p.value) for p in candidate.parameters if p.name != "half_life")
+    return sum(np.size(p.value) for p in candidate.parameters if p.name not in DERIVED)
 
 
 def plain(answer: Identification, recording: Recording | None = None) -> dict[str, Any]:
@@ -43,14 +43,16 @@ def plain(answer: Identification, recording: Recording | None = None) -> dict[st
 
     Args:
         answer: of `fwbio.analyses.identification.identify`.
-        recording: what it is about, where `taken` is to be told too.
+        recording: what it is about, where constants are to be `in_units` and those `taken` told.
 
     Returns:
         `sentence`, `verdict`, `rules`, `observed`, `start` and `trials`, and the `candidates`, best
         first and refused ones last, each with its numbers, its `equivalent` rules and its
         `parameters`; and the constants that are `taken`, not fitted.
     """
-    beside = {} if recording is None else {"taken": taken(answer, recording)}
+    beside = {}
+    if recording is not None:
+        beside, answer = {"taken": taken(answer, recording)}, in_units(answer, recording)
     return beside | {
         "sentence": answer.sentence,
         "verdict": answer.verdict,
@@ -89,17 +91,20 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def rows(answer: Identification) -> pd.DataFrame:
+def rows(answer: Identification, recording: Recording | None = None) -> pd.DataFrame:
     """A row a rule and constant, of channels one each; a rule without constants has one row.
 
     Args:
         answer: of `fwbio.analyses.identification.identify`.
+        recording: what it is about, where constants are to be `in_units`.
 
     Returns:
         `rank`, shared by rules that predict the same; `rule`, `answer`, whether it is in the
         answer, `refused`, the numbers of `Candidate`; `parameter`, `channel`, `value`, `low`,
         `high` and `units`.
     """
+    if recording is not None:
+        answer = in_units(answer, recording)
     ranks = {c.rule: 1 + place for place, group in enumerate(groups(answer)) for c in group}
     made = []
     for c in answer.candidates:
@@ -136,8 +141,10 @@ def tables(answer: Identification, recording: Recording | None = None) -> list[A
 
     Args:
         answer: of `fwbio.analyses.identification.identify`.
-        recording: what it is about, where constants are to be explained below the ranking.
+        recording: what it is about, where constants are to be `in_units` and explained below.
     """
+    if recording is not None:
+        answer = in_units(answer, recording)
     refused = [c for c in answer.candidates if c.refused is not None]
     shown = [group[0] for group in groups(answer)]
     below = [] if recording is None else notes(answer, recording, shown)
