@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 from tqdm import tqdm
 
 from fwbio.analyses.agreement import readout_agreement, weight_agreement
 from fwbio.analyses.departures_table import DEPARTURES, Departure
-from fwbio.analyses.recall import chance_level, recall_accuracy
+from fwbio.analyses.labels import attributes
+from fwbio.analyses.recall import (
+    chance_level,
+    estimate,
+    recall_accuracy,
+    recall_hits,
+    require_scored,
+)
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.record import versions
 from fwbio.rules import resolve
@@ -24,10 +32,14 @@ CANDIDATES = ("hebb", "mamba2", "gla", "delta", "gated_delta", "kda", "oja", "co
 _NUMBERS: Mapping[str, str] = {
     "recall_accuracy": "share of cues whose nearest stored value is the right one",
     "recall_accuracy_se": "standard error of recall accuracy over trials",
+    "recall_change": "recall accuracy beyond the reference's on the same episodes",
+    "recall_change_se": "standard error of that change over trials",
+    "recall_change_p": "two-sided p-value of no change, paired over trials",
     "readout_agreement": "Pearson's r of read-outs with the reference's",
     "weight_agreement": "cosine of final weights with the reference's",
     "identified": "share of recordings whose rule was named",
-    "identified_se": "standard error of that share",
+    "identified_low": "lower end of that share's 95 % interval",
+    "identified_high": "upper end of that share's 95 % interval",
 }
 
 
@@ -51,9 +63,13 @@ def departures(
     case_trials: int = 2,
     candidates: Sequence[str] | None = CANDIDATES,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    coding: str | None = None,
+    strength: float = 1.0,
+    time_constant: float = 32.0,
+    rehearsals: int = 2,
+    threshold: float = 0.01,
     seed: int = 0,
     progress: bool = False,
-    **designed: Any,
 ) -> xr.Dataset:
     """Recall, agreement with the reference and identification, level by level of each departure.
 
@@ -67,15 +83,20 @@ def departures(
         case_trials: trials in each of them; the first ones of the episode.
         candidates: rules that it chooses from, None: the whole table.
         options: by substrate, further options of all its runs.
+        coding: of items, as `fwbio.models.designed` has it, and so the next four.
+        strength: of a write, beta |k|^2.
+        time_constant: in which weights decay [steps].
+        rehearsals: of a pair, for rules with substeps.
+        threshold: of plasticity, for rules with thresholds.
         seed: of the synapses.
         progress: whether to show a bar on stderr.
-        **designed: of `fwbio.models.designed`, such as strength and time_constant.
 
     Returns:
-        Over departure, level (its rung, 0 the neutral one) and rule: `recall_accuracy`,
-        `readout_agreement`, `weight_agreement` and `identified`, the share of recordings whose
-        answer is the rule alone, or the rule with those that are one with it on such data; `_se`
-        of both shares (of the second by `share_error`); `refused`, why there was no run. By case:
+        Over departure, level (its rung, 0 the neutral one) and rule: `recall_accuracy` with its
+        standard error; `recall_change` from the reference's, with standard error and p-value as
+        `recall_change` has them; `readout_agreement`, `weight_agreement`; `identified`, the share
+        of recordings whose answer is the rule alone, or the rule with those that are one with it on
+        such data, with its interval (`share_interval`); `refused`, why there was no run. By case:
         `verdict` and `answer`. By level: `value`, NaN beyond the last. By rule:
         `reference_accuracy`. By departure: `label`, `level_units`, `substrate`, `meaning`,
         `source`. Attributes: `chance_level`, `versions` and the rest of what was asked for.
@@ -101,7 +122,14 @@ def departures(
     )
     from fwbio import models, reference
 
-    programs = {rule: models.designed(episode, rule, **designed) for rule in names_of_rules}
+    code: dict[str, Any] = {
+        "coding": coding,
+        "strength": strength,
+        "time_constant": time_constant,
+        "rehearsals": rehearsals,
+        "threshold": threshold,
+    }
+    programs = {rule: models.designed(episode, rule, **code) for rule in names_of_rules}
     ideals = {rule: reference.execute(made) for rule, made in programs.items()}
     asked = [
         (ladder, level, rule)
@@ -125,7 +153,7 @@ def departures(
         )
     found = _table(ladders, names_of_rules, cells, cases)
     accuracy = [recall_accuracy(ideals[rule]).value for rule in names_of_rules]
-    found["reference_accuracy"] = ("rule", accuracy, _words("recall accuracy of the reference"))
+    found["reference_accuracy"] = ("rule", accuracy, attributes("recall accuracy of the reference"))
     found.attrs = {
         "task": episode.attrs.get("task", ""),
         "episode": dict(episode.attrs.get("config", {})),
@@ -133,7 +161,7 @@ def departures(
         "seed": seed,
         "case_trials": case_trials,
         "candidates": None if sweep.candidates is None else list(sweep.candidates),
-        "designed": dict(designed),
+        "designed": code,
         "options": {name: dict(given) for name, given in (options or {}).items()},
         "chance_level": chance_level(next(iter(ideals.values()))),
         "versions": versions(),
@@ -160,10 +188,13 @@ class _Sweep:
             record = models.execute(program, substrate, weights="all", seed=self.seed, **options)
         except FwbioError as error:
             return _Cell(refused=str(error))
-        recall = recall_accuracy(record)
+        recall, change = recall_accuracy(record), recall_change(record, ideal)
         numbers = {
             "recall_accuracy": recall.value,
             "recall_accuracy_se": recall.standard_error,
+            "recall_change": change.value,
+            "recall_change_se": change.standard_error,
+            "recall_change_p": change.p_value,
             "readout_agreement": readout_agreement(record, ideal),
             "weight_agreement": weight_agreement(record, ideal),
         }
@@ -172,7 +203,8 @@ class _Sweep:
         if told:
             right = sum(is_named(record.attrs["rule"], *t) for t in told)
             numbers["identified"] = right / len(told)
-            numbers["identified_se"] = share_error(right, len(told))
+            low, high = share_interval(right, len(told))
+            numbers |= {"identified_low": low, "identified_high": high}
         return _Cell(numbers=numbers, verdicts=verdicts, answers=answers)
 
     def _identified(self, record: xr.Dataset) -> Iterator[tuple[str, str]]:
@@ -189,22 +221,60 @@ class _Sweep:
                 yield found.verdict, ", ".join(found.rules)
 
 
-def share_error(hits: int, total: int) -> float:
-    """The standard error of a share of few, also where it is 0 or 1.
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A difference of means over the same trials, and how likely chance makes one as large.
 
-        sqrt(p (1 - p) / (n + 4)),   p = (hits + 2) / (n + 4)
+    Args:
+        value: the difference.
+        standard_error: over trials, of the trials' own differences; NaN of a single trial.
+        p_value: two-sided, of Student's t with trials - 1 degrees; NaN of a single trial.
+    """
+
+    value: float
+    standard_error: float
+    p_value: float
+
+
+def recall_change(record: xr.Dataset, ideal: xr.Dataset) -> Change:
+    """How much more a record recalls than another does of the same episodes, trial by trial.
+
+        d = sum_i (x_i - y_i) / sum_i n_i,   t = d / se(d)
+
+    with x_i and y_i the hits of trial i and n_i its scored read-outs. Where no trial differs p is
+    1; where all differ alike, 0.
+
+    Args:
+        record: with `target`, `scored` and `stored`.
+        ideal: what it is compared with, of the same program.
+
+    Raises:
+        FwbioError: a record lacks one of these, or no read-out is scored.
+    """
+    more = recall_hits(record).astype(float) - recall_hits(ideal).astype(float)
+    found = estimate(more, require_scored(record))
+    d, error = found.value, found.standard_error
+    if error == 0:
+        p = float(d == 0)
+    else:
+        p = 2 * float(stats.t.sf(abs(d / error), more.sizes["trial"] - 1))
+    return Change(value=d, standard_error=error, p_value=p)
+
+
+def share_interval(hits: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share, Wilson's, which few trials don't make certain.
 
     Args:
         hits: how many.
-        total: n, of how many.
+        total: of how many, at least 1.
 
-    Source: Agresti & Coull 1998, 10.1080/00031305.1998.10480550 (recalled).
+    Source: Wilson 1927, 10.1080/01621459.1927.10502953.
 
-    >>> round(share_error(2, 2), 2)
-    0.19
+    >>> [round(end, 2) for end in share_interval(2, 2)]
+    [0.34, 1.0]
     """
-    p = (hits + 2) / (total + 4)
-    return float(np.sqrt(p * (1 - p) / (total + 4)))
+    interval = stats.binomtest(hits, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def is_named(rule: str, verdict: str, answer: str) -> bool:
@@ -260,24 +330,25 @@ def _table(
             "rule": list(rules),
         }
     )
-    found["departure"].attrs = _words("departure from the ideal")
-    found["level"].attrs = _words("rung of the ladder, 0 the neutral one")
-    found["rule"].attrs = _words("rule")
+    found["departure"].attrs = attributes("departure from the ideal")
+    found["level"].attrs = attributes("rung of the ladder, 0 the neutral one")
+    found["rule"].attrs = attributes("rule")
     for name, words in _NUMBERS.items():
         numbers = np.array([cell.numbers.get(name, np.nan) for cell in grid]).reshape(shape)
         if np.isfinite(numbers).any() or not name.startswith("identified"):
-            found[name] = (dims, numbers, _words(words))
+            found[name] = (dims, numbers, attributes(words))
     refused = np.array([cell.refused for cell in grid]).reshape(shape)
-    found["refused"] = (dims, refused, _words("why there was no run"))
+    found["refused"] = (dims, refused, attributes("why there was no run"))
     if cases:
         for name, words in (
             ("verdict", "verdict of each identification"),
             ("answer", "rules that it answered"),
         ):
             told = [getattr(cell, f"{name}s") or ("",) * cases for cell in grid]
-            found[name] = ((*dims, "case"), np.array(told).reshape(*shape, cases), _words(words))
+            told_by_case = np.array(told).reshape(*shape, cases)
+            found[name] = ((*dims, "case"), told_by_case, attributes(words))
     values = [[*ladder.levels, *[np.nan] * (rungs - len(ladder.levels))] for ladder in ladders]
-    found["value"] = (dims[:2], np.array(values), _words("level, in level_units"))
+    found["value"] = (dims[:2], np.array(values), attributes("level, in level_units"))
     for name, words in (
         ("label", "what the levels are"),
         ("units", "unit of the levels"),
@@ -285,10 +356,6 @@ def _table(
         ("meaning", "what it stands for"),
         ("source", "where that is from"),
     ):
-        column = [getattr(ladder, name) for ladder in ladders]
-        found[f"level_{name}" if name == "units" else name] = ("departure", column, _words(words))
+        column = ("departure", [getattr(ladder, name) for ladder in ladders], attributes(words))
+        found[f"level_{name}" if name == "units" else name] = column
     return found
-
-
-def _words(long_name: str) -> dict[str, str]:
-    return {"units": "1", "long_name": long_name}

@@ -12,6 +12,7 @@ from fwbio.errors import FwbioError, unknown_name
 
 QUANTITIES = {
     "recall_accuracy": "recall (share of cues)",
+    "recall_change": "recall beyond the reference (share of cues)",
     "identified": "identified (share of recordings)",
     "readout_agreement": "agreement of read-outs, r (dimensionless)",
     "weight_agreement": "agreement of weights, cosine (dimensionless)",
@@ -23,9 +24,10 @@ def panel(
 ) -> Axes:
     """One quantity against the levels of one departure, a line a rule.
 
-    Levels stand evenly, in the order of their ladder; the neutral one is shaded. Of recall, each
-    rule's short line at the left edge is the reference's and the dashed one is chance. A legend
-    names the rules and these.
+    Levels stand evenly, in the order of their ladder; the neutral one is shaded. Bars are standard
+    errors over trials, of shares of recordings 95 % intervals. Of recall, each rule's short line at
+    the left edge is the reference's and the dashed one is chance. A legend names the rules and
+    these.
 
     Args:
         found: as `fwbio.analyses.departures.departures` makes it.
@@ -50,11 +52,10 @@ def panel(
     dodge = 0.08
     for i, (rule, style) in enumerate(styles.items()):
         here = one.sel(rule=rule).isel(level=rungs)
-        error = here.get(f"{quantity}_se")
         ax.errorbar(
             rungs + dodge * (i - (len(styles) - 1) / 2),
             here[quantity],
-            yerr=None if error is None else error,
+            yerr=_bars(here, quantity),
             markersize=4,
             linewidth=1.2,
             elinewidth=0.8,
@@ -68,6 +69,8 @@ def panel(
             found.attrs["chance_level"], color=FAINT, linestyle="--", linewidth=0.8, label="chance"
         )
         ax.plot([], [], color="#333333", linewidth=2, label="reference (left edge)")
+    if quantity == "recall_change":
+        ax.axhline(0, color=FAINT, linewidth=0.8)
     ax.set_xticks(rungs, [_level(level) for level in levels])
     ax.set_xlim(-0.5, len(levels) - 0.5)
     if quantity in {"recall_accuracy", "identified"}:
@@ -128,6 +131,14 @@ def small_multiples(
             ax.yaxis.label.set_fontsize(8)
             drawn.append(ax)
     return drawn
+
+
+def _bars(here: xr.Dataset, quantity: str) -> np.ndarray | None:
+    """The lengths of error bars, (rung,), or below and above each point, (2, rung); or none."""
+    if f"{quantity}_low" in here:
+        ends = here[quantity] - here[f"{quantity}_low"], here[f"{quantity}_high"] - here[quantity]
+        return np.stack([np.maximum(end, 0) for end in ends])
+    return here[f"{quantity}_se"].values if f"{quantity}_se" in here else None
 
 
 def _level(level: float) -> str:

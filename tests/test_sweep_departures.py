@@ -9,11 +9,12 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 from images import MPL
+from scipy import stats
 from tolerances import TOLERANCES, assert_close
 
 from fwbio import FwbioError, models, record, reference, tasks
 from fwbio.analyses import departures_plots, recall_accuracy
-from fwbio.analyses.departures import departures, is_named, share_error
+from fwbio.analyses.departures import departures, is_named, recall_change, share_interval
 from fwbio.analyses.departures_command import departures_command, rows
 from fwbio.analyses.departures_table import DEPARTURES
 from fwbio.models.cells import SpikingModel
@@ -138,10 +139,63 @@ def test_an_answer_is_right_where_it_names_the_rule_and_no_other(verdict, answer
     assert is_named("delta", verdict, answer) is right
 
 
-def test_the_error_of_a_share_is_never_none_and_of_many_is_the_binomial_one():
-    assert 0 < share_error(2, 2) == share_error(0, 2) < 0.5
-    many = 10**6
-    assert_close(share_error(many // 4, many), np.sqrt(0.25 * 0.75 / many), "fits")
+def test_the_interval_of_a_share_is_that_of_shares_whose_test_keeps_it():
+    """Its ends are the p at which the share is 1.96 of their own standard errors away."""
+    for hits, total in ((2, 2), (0, 3), (5, 12)):
+        for end in share_interval(hits, total):
+            off = (hits / total - end) ** 2 - 1.959964**2 * end * (1 - end) / total
+            assert abs(off) < 1e-6
+    low, high = share_interval(0, 3)
+    assert low == 0
+    assert 0.5 < high < 1
+
+
+def recalled(hits):
+    """A record of a pair of values over steps whose recall is right where told, (trial, step)."""
+    hits = np.asarray(hits, bool)
+    trials, steps = hits.shape
+    dims = ("trial", "step", "post")
+    value = np.broadcast_to(np.eye(steps), (trials, steps, steps))
+    readout = np.where(hits[..., None], value, np.roll(value, 1, axis=1))
+    flags = ("trial", "step"), np.ones((trials, steps), bool)
+    return xr.Dataset(
+        {
+            "readout": (dims, readout),
+            "target": (dims, value),
+            "value": (dims, value),
+            "scored": flags,
+            "stored": flags,
+        }
+    )
+
+
+def test_a_change_of_recall_is_paired_and_two_sided(rng):
+    ideal = rng.random((7, 4)) < 0.8
+    record = ideal & (rng.random((7, 4)) < 0.7)
+    record[0], ideal[0] = [False, True, True, True], True
+    one, other = recalled(record), recalled(ideal)
+    exact = stats.ttest_rel(record.mean(1), ideal.mean(1))
+    worse, better = recall_change(one, other), recall_change(other, one)
+    assert_close(worse.value, record.mean() - ideal.mean(), "float64")
+    assert_close(worse.p_value, exact.pvalue, "float64")
+    assert_close(worse.value / worse.standard_error, exact.statistic, "float64")
+    assert better.value == -worse.value
+    assert better.p_value == worse.p_value
+
+
+def test_a_change_of_all_trials_alike_or_of_a_single_one(rng):
+    ideal = rng.random((5, 4)) < 0.5
+    same = recall_change(recalled(ideal), recalled(ideal))
+    assert (same.value, same.standard_error, same.p_value) == (0, 0, 1)
+    sure, never = recalled(np.ones((5, 4))), recalled(np.zeros((5, 4)))
+    assert recall_change(never, sure).p_value == 0
+    single = recall_change(recalled(ideal[:1]), recalled(~ideal[:1]))
+    assert np.isnan([single.standard_error, single.p_value]).all()
+
+
+def test_misspelt_settings_of_the_code_are_refused(episode):
+    with pytest.raises(TypeError, match="strenght"):
+        departures(episode, strenght=0.5)
 
 
 def test_what_the_synapses_refuse_is_on_record(episode):
@@ -200,7 +254,11 @@ def synthetic():
         {
             "recall_accuracy": (dims, both),
             "recall_accuracy_se": (dims, np.full(both.shape, 0.05)),
+            "recall_change": (dims, both - [0.7, 0.92]),
+            "recall_change_se": (dims, np.full(both.shape, 0.03)),
             "identified": (dims, np.where(both > 0.4, 1.0, 0.25)),
+            "identified_low": (dims, np.where(both > 0.4, 0.51, 0.05)),
+            "identified_high": (dims, np.where(both > 0.4, 1.0, 0.7)),
             "value": (("departure", "level"), [[1, 0.5, 0.1, 0.03], [np.inf, 10, 3, np.nan]]),
             "reference_accuracy": ("rule", [0.7, 0.92]),
             "label": ("departure", ["release probability", "receptors in a full synapse"]),
@@ -216,6 +274,13 @@ def synthetic():
 def test_image_departures_plots_panel():
     figure, ax = plt.subplots(figsize=(3.6, 2.6), layout="constrained")
     departures_plots.panel(synthetic(), "release", ax).legend(fontsize=7)
+    return figure
+
+
+@pytest.mark.mpl_image_compare(**MPL)
+def test_image_departures_plots_panel__change():
+    figure, ax = plt.subplots(figsize=(3.6, 2.6), layout="constrained")
+    departures_plots.panel(synthetic(), "receptors", ax, quantity="recall_change")
     return figure
 
 
