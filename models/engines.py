@@ -115,7 +115,8 @@ def stepped(
         text: the modules that `make` follows from.
         phases: the bar's length.
         title: the bar's name.
-        progress: whether to show a bar; a standalone program shows none.
+        progress: whether to show a bar, and to say when the compiler runs; a standalone program
+            shows no bar.
 
     Raises:
         FwbioError: there is no such engine, or the standalone program can't be built or kept.
@@ -130,11 +131,15 @@ def stepped(
             [compiled, *text],
             dt,
             lambda: make({name: np.zeros_like(values) for name, values in inputs.items()}),
+            told=title if progress else None,
         )
         built = time.perf_counter()
         found, seconds = standalone.run(project, inputs, outputs, seed)
         return Stepped(outputs=found, run_s=seconds, compile_s=built - began)
-    with simulation.engine(engine, dt, seed):
+    with (
+        simulation.engine(engine, dt, seed),
+        simulation.compiling_told(title, progress=progress),
+    ):
         network = make(inputs)
         for name in inputs.keys() & network.variables.keys():
             network.variables[name].get_value()[:] = inputs[name]

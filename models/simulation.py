@@ -1,13 +1,17 @@
 """What synaptic models need of Brian2: one run, conducted phase by phase, leaving no trace."""
 
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isclose
+from pathlib import Path
+from typing import Any
 
 import brian2 as b2
 import numpy as np
+from brian2.codegen.runtime.cython_rt import extension_manager
 from brian2.devices.device import reset_device
 from tqdm import tqdm
 
@@ -96,6 +100,46 @@ def clocked(dt: float) -> Iterator[None]:
         b2.defaultclock.dt = step
 
 
+def tell_of_compiling(title: str, folder: Path | str) -> None:
+    """Say, on standard error, why nothing moves for a while, and that it will not be so again.
+
+    Args:
+        title: what is compiled.
+        folder: where it is kept.
+    """
+    told = f"{title}: compiling, which may take a minute; it is kept for next time in {folder}"
+    tqdm.write(told, file=sys.stderr)
+
+
+@contextmanager
+def compiling_told(title: str, *, progress: bool) -> Iterator[None]:
+    """Say once if Brian2 compiles by Cython in here, before it does.
+
+    Args:
+        title: what is compiled.
+        progress: whether to say it.
+    """
+    manager = extension_manager.cython_extension_manager
+    load = getattr(manager, "_load_module", None)  # Brian2 has no public word of it
+    if not progress or load is None:
+        yield
+        return
+    told = False
+
+    def watched(module_path: str, *args: Any, **named: Any) -> Any:
+        nonlocal told
+        if not told and not Path(module_path).is_file():
+            tell_of_compiling(title, extension_manager.get_cython_cache_dir())
+            told = True
+        return load(module_path, *args, **named)
+
+    manager._load_module = watched
+    try:
+        yield
+    finally:
+        manager._load_module = load
+
+
 def conduct(
     parts: Sequence[object],
     phases: Sequence[Phase],
@@ -139,7 +183,8 @@ def conduct(
 
         # on the network's own clock, since Brian2 is slower with two of them
         conductor = b2.NetworkOperation(turn, when="start", order=-1)
-        b2.Network(*parts, conductor).run(int(lengths.sum()) * dt * b2.second, namespace={})
+        with compiling_told(title, progress=progress):
+            b2.Network(*parts, conductor).run(int(lengths.sum()) * dt * b2.second, namespace={})
         leave(phases[-1])
 
 

@@ -28,7 +28,7 @@ from brian2.devices.device import reset_device
 
 from fwbio.errors import FwbioError
 from fwbio.files import writes_told
-from fwbio.models.simulation import clocked
+from fwbio.models.simulation import clocked, tell_of_compiling
 
 CACHE = "FWBIO_CACHE"
 _MANIFEST = "fwbio.json"
@@ -80,6 +80,8 @@ def project(
     text: Sequence[ModuleType | str],
     dt: float,
     make: Callable[[], Made],
+    *,
+    told: str | None = None,
 ) -> Project:
     """The compiled program of a layout, built if it is not kept yet.
 
@@ -88,12 +90,15 @@ def project(
         text: the modules that `make` follows from.
         dt: time step, s.
         make: makes the network; called within Brian2's standalone device.
+        told: the name under which to say, on standard error, that it is being built.
 
     Raises:
         FwbioError: it does not compile, or the cache can't be written.
     """
     folder = cache_folder() / "brian2" / _key(layout, text)
     if not (folder / _MANIFEST).exists():
+        if told is not None:
+            tell_of_compiling(told, folder.parent)
         _build(folder, dt, make)
     files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     return Project(folder=folder, files={name: tuple(file) for name, file in files.items()})

@@ -2,15 +2,17 @@
 
 import dataclasses
 
+import brian2 as b2
 import numpy as np
 import pytest
+from brian2.codegen.runtime.cython_rt import extension_manager
 from programs import random_program
 from tolerances import assert_close
 
 from fwbio import FwbioError, models
 from fwbio.models import engines, standalone
 from fwbio.models.schedule import NONE, Schedule
-from fwbio.models.simulation import RecordingWarning, warn_of_recording
+from fwbio.models.simulation import RecordingWarning, compiling_told, warn_of_recording
 
 COMPILED = ("cython", "cpp_standalone")
 
@@ -199,3 +201,52 @@ def test_a_phase_past_the_end_does_nothing(rng):
     longer = dataclasses.replace(plan, steps=plan.steps * 2)
     assert longer.unit == 2
     assert longer.phases().tolist() == [0, 1, 2, 2, 3, 4, 4, 4, 5]
+
+
+@pytest.fixture
+def emptied(tmp_path):
+    """Brian2's own folder of what Cython compiled, empty."""
+    kept = b2.prefs.codegen.runtime.cython.cache_dir
+    b2.prefs.codegen.runtime.cython.cache_dir = str(tmp_path)
+    yield tmp_path
+    b2.prefs.codegen.runtime.cython.cache_dir = kept
+
+
+def test_compiling_is_told_once_and_only_where_it_happens(emptied, capfd, rng):
+    """Code that no process has compiled; another time it is read from its folder."""
+    number = rng.integers(2**40)
+
+    def compile_two(progress):
+        with compiling_told("synapses", progress=progress):
+            for name in ("one", "two"):
+                code = f"def {name}():\n    return {number}"
+                manager.create_extension(code)
+        manager._code_cache.clear()  # as a process that starts has it
+
+    manager = extension_manager.cython_extension_manager
+    remembered = dict(manager._code_cache)
+    try:
+        compile_two(progress=True)
+        told = capfd.readouterr()
+        assert told.out == ""
+        assert told.err.count("\n") == 1
+        assert told.err.startswith("synapses: compiling, which may take a minute; it is kept")
+        assert str(emptied) in told.err
+        compile_two(progress=True)
+        assert capfd.readouterr().err == ""
+        number += 1
+        compile_two(progress=False)
+        assert capfd.readouterr().err == ""
+    finally:
+        manager._code_cache.update(remembered)
+
+
+def test_building_a_program_is_told_once(tmp_path, monkeypatch, capsys, rng):
+    monkeypatch.setenv(standalone.CACHE, str(tmp_path))
+    program = random_program("hebb", rng, steps=2, pre=2, post=2)
+    program = program.assign(key=abs(program["key"]), query=abs(program["query"]))
+    for line in (1, 0):
+        models.execute(program, "rate", engine="cpp_standalone", progress=True)
+        told = capsys.readouterr().err
+        assert told.count("rate synapses: compiling") == line
+    assert str(tmp_path) not in told
