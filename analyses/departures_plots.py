@@ -12,7 +12,7 @@ from fwbio.errors import FwbioError, unknown_name
 
 QUANTITIES = {
     "recall_accuracy": "recall (share of cues)",
-    "recall_change": "recall beyond the reference (share of cues)",
+    "recall_change": "change of recall (share of cues)",
     "identified": "identified (share of recordings)",
     "readout_agreement": "agreement of read-outs, r (dimensionless)",
     "weight_agreement": "agreement of weights, cosine (dimensionless)",
