@@ -71,7 +71,7 @@ def expected_signal(record: xr.Dataset) -> xr.DataArray:
     return xr.DataArray(values, dims=steps, attrs=attributes(words))
 
 
-def kept_by_decay(steps: np.ndarray, log_decay: float) -> np.ndarray:
+def kept_by_decay(steps: np.ndarray | int, log_decay: float) -> np.ndarray:
     """The signal of a pair after m steps of decay, keys orthogonal or values independent.
 
         s = gamma^m,  gamma = exp(log_decay)
