@@ -23,12 +23,12 @@ from fwbio.analyses.options import out as out_option
 from fwbio.analyses.options import several, values
 from fwbio.analyses.outputs import check_folder, check_writable, write
 from fwbio.analyses.reproductions.command import reproduce_command
-from fwbio.analyses.substrates import SUBSTRATES, unsupported
+from fwbio.analyses.rules_command import rules_command
+from fwbio.analyses.substrates import SUBSTRATES
 from fwbio.analyses.sweep_command import sweep_command
 from fwbio.analyses.tables import (
     listed_tasks,
     print_protocols,
-    print_rules,
     print_summary,
     print_task,
     print_tasks,
@@ -117,34 +117,6 @@ def main(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")
-def rules(as_json: bool) -> None:
-    """List the rules and the substrates that run them.
-
-    Each has its equation, what it stands for in a synapse, and its source.
-
-    \b
-    Example:
-      fwbio rules --json
-    """
-    table = [
-        {
-            "name": rule.name,
-            "equation": rule.equation,
-            "biology": rule.biology,
-            "source": rule.source,
-            "objective": rule.objective,
-            "unsupported": {s: unsupported(rule, s) for s in SUBSTRATES},
-        }
-        for rule in RULES.values()
-    ]
-    if as_json:
-        click.echo(json.dumps(table, indent=2, ensure_ascii=False))
-        return
-    print_rules(table)
 
 
 @main.command()
@@ -249,6 +221,7 @@ def report(comparison: Path, out: Path) -> None:
     print_summary(tree, write(tree, out, with_tree=False, progress=True))
 
 
+main.add_command(rules_command)
 main.add_command(train_command)
 main.add_command(reproduce_command)
 main.add_command(bench_command)

@@ -7,9 +7,21 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from programs import random_streams
+from tolerances import assert_close
 
-from fwbio import RULES, FwbioError, __version__, analyses, record
+from fwbio import (
+    RULES,
+    FwbioError,
+    __version__,
+    analyses,
+    kernels,
+    program,
+    record,
+    reference,
+)
 from fwbio.analyses import cli, tables
+from fwbio.analyses.substrates import unsupported
 from fwbio.tasks import TASKS
 
 SMALL = ["--programmers", "designed", "--pairs", "3", "--trials", "2", "--rules", "delta"]
@@ -108,6 +120,54 @@ def test_rules_are_listed_for_programs():
     assert len(oja["rate"]) > 10
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_is_told_whole(name, rng):
+    rule = RULES[name]
+    told = json.loads(run("rules", name, "--json").stdout)
+    assert told["equation"] == rule.equation
+    for substrate, why in told["unsupported"].items():
+        assert why == unsupported(rule, substrate)
+    for backend, why in told["backends"].items():
+        assert why == kernels.unsupported(rule, backend)
+    shown = run("rules", name).stdout
+    assert max(map(len, shown.splitlines())) <= tables.PIPED_WIDTH
+    words = " ".join(shown.split())
+    for text in (rule.equation, rule.objective, rule.biology, rule.source):
+        assert " ".join(text.split()) in words
+    for stream in told["streams"]:
+        assert f"\n{stream['name']} " in shown
+        assert f"(.., {', '.join(stream['dims'])})" in shown
+    for why in (*told["unsupported"].values(), *told["backends"].values()):
+        assert why is None or " ".join(why.split()) in words
+    assert ("keys are rates" in shown) == (
+        None in [told["unsupported"][substrate] for substrate in ("flow", "rate", "spiking")]
+    )
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_program_needs_the_streams_that_a_rule_tells(name, rng):
+    told = json.loads(run("rules", name, "--json").stdout)["streams"]
+    streams = random_streams(name, rng, steps=3, pre=2, post=2)
+    needed = {stream["name"]: streams[stream["name"]] for stream in told if stream["needed"]}
+    whole = program.make(name, **needed)
+    for stream in told:
+        if stream["needed"]:
+            with pytest.raises((FwbioError, TypeError), match=stream["name"]):
+                program.make(name, **{n: x for n, x in needed.items() if n != stream["name"]})
+        elif stream["name"] != "log_decay":
+            given = program.make(name, **needed, **{stream["name"]: float(stream["default"])})
+            assert_close(
+                reference.execute(given).readout, reference.execute(whole).readout, "float64"
+            )
+
+
+def test_a_rule_is_told_in_the_width_of_the_terminal(monkeypatch):
+    monkeypatch.setattr(tables, "PIPED_WIDTH", 72)
+    shown = run("rules", "thresholded_delta").stdout
+    assert 60 < max(map(len, shown.splitlines())) <= 72
+    assert "theta_p" in shown
+
+
 def test_tasks_are_listed_for_people():
     shown = run("tasks").stdout
     for task in TASKS.values():
@@ -160,6 +220,7 @@ def test_version_and_no_command():
     [
         (["compar"], "command line: No such command 'compar'"),
         (["tasks", "mqa"], "tasks: there is no task called 'mqa'; did you mean 'mqar'?"),
+        (["rules", "detla"], "rules: there is no rule called 'detla'; did you mean 'delta'?"),
         (["compare", "--rulez", "x"], "compare: No such option '--rulez'"),
         (["compare", "extra", "--out", "o"], "compare: Got unexpected extra argument (extra)"),
         (["compare", "--pairs", "x", "--out", "o"], "compare --pairs: 'x' is not a valid integer"),
@@ -183,7 +244,7 @@ def test_version_and_no_command():
 )
 def test_mistakes_are_one_line(words, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    complete = "--out" in words or words[0] in ("compar", "tasks") or "--rulez" in words
+    complete = "--out" in words or words[0] in ("compar", "tasks", "rules") or "--rulez" in words
     out = [] if complete else ["--out", "o"]
     assert told(run(*words, *out)).startswith(f"fwbio: {line}")
     assert list(tmp_path.iterdir()) == []
