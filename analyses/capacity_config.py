@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from types import MappingProxyType
 from typing import Any
 
@@ -81,6 +82,7 @@ class Sweep:
         require_whole("seed", self.seed, 0)
         for substrate, trials in self.trials_on.items():
             require_whole(f"trials_on {substrate}", trials, 1)
+        _check_code(self.code)
         own = {"trials", "pairs", "noise", self.axis}
         for name in own & set(self.sizes):
             raise FwbioError(
@@ -152,6 +154,21 @@ class Sweep:
                 text = value if isinstance(value, str) else json.dumps(value)
                 words += [f"--{_OPTIONS[option]}", f"{name}={text}"]
         return shlex.join([*words, "--out", "DIR"])
+
+
+def _check_code(code: Mapping[str, Any]) -> None:
+    """Check the further arguments of `fwbio.models.designed`: names, and numbers but for words."""
+    from fwbio.models.programmer import designed
+
+    known = {
+        n: p.default for n, p in signature(designed).parameters.items() if p.default != p.empty
+    }
+    for name, value in code.items():
+        if name not in known:
+            raise unknown_name(name, known, kind="argument", where="code")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(known[name], int | float) and not number:
+            raise FwbioError(f"{value!r} is no number", where=f"code {name}", mend="give a number")
 
 
 _OPTIONS = {"trials_on": "trials-on", "sizes": "size", "code": "code"}
