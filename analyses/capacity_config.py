@@ -72,6 +72,12 @@ class Sweep:
             raise FwbioError(
                 "no values are given", where="values", mend="give numbers along the axis, 4,8,16"
             )
+        if not np.isfinite(self.values).all():
+            raise FwbioError(
+                f"{', '.join(f'{v:g}' for v in self.values)} are no places along an axis",
+                where="values",
+                mend="give finite numbers",
+            )
         if any(b <= a for a, b in zip(self.values, self.values[1:], strict=False)):
             raise FwbioError(
                 f"{', '.join(f'{v:g}' for v in self.values)} does not increase",
@@ -132,7 +138,7 @@ class Sweep:
         sizes = self.sizes_at(value)
         seed = self.seed
         if not self.same_episodes:
-            seed = int(np.random.SeedSequence((self.seed, int(value))).generate_state(1)[0])
+            seed = int(np.random.SeedSequence((self.seed, max(int(value), 0))).generate_state(1)[0])
         return PAIR_TASKS[self.task](seed=seed, trials=self.trials, **sizes)
 
     def coding(self, programmer: str) -> dict[str, str]:
@@ -160,9 +166,8 @@ def _check_code(code: Mapping[str, Any]) -> None:
     """Check the further arguments of `fwbio.models.designed`: names, and numbers but for words."""
     from fwbio.models.programmer import designed
 
-    known = {
-        n: p.default for n, p in signature(designed).parameters.items() if p.default != p.empty
-    }
+    options = signature(designed).parameters.items()
+    known = {name: option.default for name, option in options if option.default != option.empty}
     for name, value in code.items():
         if name not in known:
             raise unknown_name(name, known, kind="argument", where="code")

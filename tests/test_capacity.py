@@ -188,6 +188,8 @@ def test_a_sweep_names_everything():
         ({"axis": "active", "values": (0.1,), "sizes": {"keys": "gaussian"}}, "keys"),
         ({"trials_on": {"flow": 0}}, "flow"),
         ({"values": (2.5,)}, "pairs"),
+        ({"values": (-3,)}, "pairs"),
+        ({"values": (np.nan,)}, "no places"),
         ({"code": {"tme_constant": 5}}, "did you mean 'time_constant'"),
         ({"code": {"strength": "strong"}}, "code strength: 'strong' is no number"),
         ({"code": {"coding": "of"}}, "coding"),
