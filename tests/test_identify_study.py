@@ -10,11 +10,12 @@ from scipy.stats import binomtest
 
 from fwbio.analyses.identification import from_record, study_cases, study_outputs, study_run
 from fwbio.analyses.identification.study import RULES_STUDIED, is_right
-from fwbio.analyses.identification.study_cases import Case, carry_out, cases, named
+from fwbio.analyses.identification.study_cases import FIRST, Case, carry_out, cases, named
 from fwbio.analyses.identification.study_command import identification_command
+from fwbio.analyses.identification.study_foreign import FOREIGN
 from fwbio.analyses.identification.study_summary import by_rule, claims, confusion, wilson
 
-SERIES = {"rules", "noise", "steps", "readout", "spiking"}
+SERIES = {"rules", "noise", "steps", "readout", "spiking", "foreign"}
 
 
 def test_the_study_is_of_every_rule_and_of_seeds_that_are_new():
@@ -24,7 +25,7 @@ def test_the_study_is_of_every_rule_and_of_seeds_that_are_new():
     main = [one for one in found if one.series == "rules"]
     assert {one.rule for one in main} == set(RULES_STUDIED)
     assert len(main) >= 10 * len(RULES_STUDIED) >= 120
-    assert min(one.seed for one in found) >= 1000
+    assert min(one.seed for one in found) >= FIRST
     assert max(one.seed for one in cases(quick=True)) < 100
 
 
@@ -42,6 +43,13 @@ def test_a_case_is_identified_and_judged(series):
     json.dumps(row, allow_nan=False)
     assert row["right"] == (row["named"] and is_right("hebb", row["answer"].split()))
     assert (row["error"] is None) == (series == "readout")
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_memories_of_no_rule_are_none_of_the_table(kind, seed):
+    row = carry_out(Case(series="foreign", rule=kind, seed=seed, steps=60))
+    assert row["right"] == (row["verdict"] == "none")
+    assert row["right"], row["answer"]
 
 
 def test_readouts_are_what_queries_read_of_the_weights_and_no_more():
@@ -77,11 +85,12 @@ def counted(monkeypatch):
 
 
 def finding(one, *, answer=None, error=0.01):
-    answer = one.rule if answer is None else answer
+    foreign = one.series == "foreign"
+    answer = ("" if foreign else one.rule) if answer is None else answer
     return {
         "answer": answer,
         "verdict": "identified" if answer else "none",
-        "right": is_right(one.rule, answer.split()),
+        "right": foreign or is_right(one.rule, answer.split()),
         "named": one.rule in answer.split(),
         "error": error if one.series == "rules" else None,
         "covered": 1.0 if one.series == "rules" else None,
@@ -127,18 +136,19 @@ def whole_table(**changed):
 
 
 def test_claims_hold_where_all_is_right_and_fail_where_it_is_not():
-    assert [claim.holds for claim in claims(whole_table())] == [True] * 4
-    assert [c.holds for c in claims(whole_table(fails="rules"))] == [False, True, True, True]
+    assert [claim.holds for claim in claims(whole_table())] == [True] * 5
+    assert [c.holds for c in claims(whole_table(fails="rules"))] == [False, True, True, True, True]
     assert not claims(whole_table(fails="spiking"))[3].holds
-    one_wrong = claims(whole_table(answers={("delta", 1000): "longhorn"}))
-    assert [claim.holds for claim in one_wrong] == [True, True, False, True]
+    assert not claims(whole_table(fails="foreign"))[4].holds
+    one_wrong = claims(whole_table(answers={("delta", FIRST): "longhorn"}))
+    assert [claim.holds for claim in one_wrong] == [True, True, False, True, True]
     far = whole_table()
     assert not claims(far.assign(error=0.1))[1].holds
 
 
 def test_confusions_are_counted_by_rule_and_answer():
     equal = "retnet mamba2 mlstm mesa"
-    table = whole_table(answers={("delta", 1000): "longhorn", ("retnet", 1001): equal})
+    table = whole_table(answers={("delta", FIRST): "longhorn", ("retnet", FIRST + 1): equal})
     counts = confusion(table)
     assert list(counts.index) == list(RULES_STUDIED)
     assert counts.loc["delta", "longhorn"] == 1
@@ -148,12 +158,12 @@ def test_confusions_are_counted_by_rule_and_answer():
 
 
 def test_the_page_tells_mistakes_and_numbers(tmp_path):
-    table = whole_table(answers={("delta", 1000): "longhorn", ("oja", 1003): ""})
+    table = whole_table(answers={("delta", FIRST): "longhorn", ("oja", FIRST + 3): ""})
     written = study_outputs.write(table, tmp_path, command="fwbio bench identification")
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written}
     page = (tmp_path / "README.md").read_text()
-    assert "delta (seed 1000): identified, longhorn" in page
-    assert "oja (seed 1003)" in page
+    assert f"delta (seed {FIRST}" in page and "identified, longhorn" in page
+    assert f"oja (seed {FIRST + 3}" in page
     assert "| hebb | 10 of 10 | 1 % |" in page
     data = json.loads((tmp_path / "summary.json").read_text())
     total = (table.series == "rules").sum()

@@ -68,15 +68,15 @@ def case(
     """
     rng = drawn_by(rule, seed)
     terms = RULES[rule].terms
-    key, value, query = _presented(rng, terms.plasticity in VOLLEYS, pre, post, steps)
+    volleys = terms.plasticity in VOLLEYS
+    key, value, query = presented(rng, volleys=volleys, pre=pre, post=post, steps=steps)
     drawn = _Drawn(rule, rng, key, value)
     streams, truth = drawn.streams()
     interval = 1e-3 * rng.integers(40, 201, steps)
     if "interval" in RULES[rule].streams:
         streams["interval"] = interval
     made = reference.execute(program.make(rule, key, value, query, **streams), weights="all")
-    clean = made["weights"].values
-    seen = clean + noise * np.sqrt((clean**2).mean()) * rng.standard_normal(clean.shape)
+    seen = noisy(made["weights"].values, noise, rng)
     record = made[["key", "value", "query"]].assign(
         interval=("step", interval, {"units": "s", "long_name": "time since the step before"}),
         weights=(("step", "pre", "post"), seen, made["weights"].attrs),
@@ -90,10 +90,15 @@ def drawn_by(rule: str, seed: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, crc32(rule.encode()), *purpose])
 
 
-def _presented(
-    rng: np.random.Generator, volleys: bool, pre: int, post: int, steps: int
+def noisy(clean: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """The same with Gaussian noise, its standard deviation in units of their root mean square."""
+    return clean + noise * np.sqrt((clean**2).mean()) * rng.standard_normal(clean.shape)
+
+
+def presented(
+    rng: np.random.Generator, *, pre: int, post: int, steps: int, volleys: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keys, values and queries."""
+    """Keys (step, pre), values (step, post) and queries (step, pre) as of `case`."""
     if volleys:
         key, query = rng.uniform(0, 1, (2, steps, pre))
         return key, rng.uniform(0, 1, (steps, post)), query

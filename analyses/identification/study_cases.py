@@ -1,6 +1,6 @@
 """What the study of identification runs: recordings of every rule, and of a few by condition."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import process_time
 from types import MappingProxyType
@@ -19,18 +19,21 @@ from fwbio.analyses.identification.study import (
     case,
     drawn_by,
     is_right,
+    noisy,
     study,
 )
+from fwbio.analyses.identification.study_foreign import FOREIGN, foreign
+from fwbio.rules import RULES
 
-Series = Literal["rules", "noise", "steps", "readout", "spiking"]
+Series = Literal["rules", "noise", "steps", "readout", "spiking", "foreign"]
 
-FIRST, SEEDS, FEW_SEEDS = 1000, 10, 4  # seeds below FIRST were used to develop the method
+FIRST, SEEDS, FEW_SEEDS = 3000, 10, 4  # seeds below FIRST were used to develop the method
 QUICK_FIRST = 0
 VARIED = ("hebb", "retnet", "gla", "delta", "gated_delta", "oja")  # one a family
 NOISES = (0.0, 0.02, 0.1, 0.2)
 LENGTHS = (25, 50, 100, 400)
-SPIKING = ("hebb", "delta")
-SPIKING_BETA: Mapping[str, float] = MappingProxyType({"hebb": 0.3, "delta": 0.4})
+SPIKING = ("hebb", "retnet", "delta", "gated_delta", "longhorn", "efla")
+SPIKING_BETA, SPIKING_DECAY = 0.4, 0.95
 SPIKING_STEPS, SPIKING_PRE, SPIKING_POST = 60, 16, 8
 # Steps of a spiking record last equally long.
 OF_EQUAL_STEPS: Mapping[str, frozenset[str]] = MappingProxyType({"hebb": frozenset({"stdp"})})
@@ -42,7 +45,7 @@ class Case:
 
     Args:
         series: what it is a part of.
-        rule: what made it.
+        rule: what made it; of the series "foreign" one of `study_foreign.FOREIGN`.
         seed: of everything drawn.
         noise: standard deviation of the noise, in units of the observations' root mean square; of
             spiking records there is none but the spikes'.
@@ -68,7 +71,9 @@ def cases(*, quick: bool = False, seeds: int = SEEDS) -> list[Case]:
         short = [Case(series="rules", rule=rule, seed=seed, steps=60) for rule, seed in few]
         noisy = [replace(one, series="noise", noise=0.1) for one in short]
         longer = [replace(one, series="steps", steps=25) for one in short]
-        return [*short, *noisy, *longer, *[replace(one, series="readout") for one in short]]
+        read = [replace(one, series="readout") for one in short]
+        other = Case(series="foreign", rule="delayed", seed=QUICK_FIRST, steps=60)
+        return [*short, *noisy, *longer, *read, other]
     few_seeds = range(FIRST, FIRST + min(seeds, FEW_SEEDS))
     found = [
         Case(series="rules", rule=rule, seed=seed)
@@ -84,6 +89,7 @@ def cases(*, quick: bool = False, seeds: int = SEEDS) -> list[Case]:
             Case(series="spiking", rule=rule, seed=seed, noise=0.0, steps=SPIKING_STEPS)
             for rule in SPIKING
         ]
+        found += [Case(series="foreign", rule=kind, seed=seed) for kind in FOREIGN]
     return found
 
 
@@ -99,8 +105,8 @@ def carry_out(one: Case) -> dict[str, Any]:
         `fwbio.analyses.identification.study.study` (null where constants are not judged), and
         `seconds` of one core.
     """
-    if one.series in {"readout", "spiking"}:
-        record = readouts(one) if one.series == "readout" else spikes(one)
+    if one.series in _MADE:
+        record = _MADE[one.series](one)
         start = process_time()
         answer = identify(record)
         row = {
@@ -125,8 +131,7 @@ def readouts(one: Case) -> xr.Dataset:
     """
     clean = case(one.rule, one.seed, noise=0.0, steps=one.steps)
     read = np.einsum("tkv,tk->tv", clean["weights"].values, clean["query"].values)
-    rng = drawn_by(one.rule, one.seed, 1)
-    seen = read + one.noise * np.sqrt((read**2).mean()) * rng.standard_normal(read.shape)
+    seen = noisy(read, one.noise, drawn_by(one.rule, one.seed, 1))
     record = clean.drop_vars("weights").drop_attrs(deep=False)
     return record.assign(readout=(("step", "post"), seen, {"units": "1"}))
 
@@ -147,12 +152,30 @@ def spikes(one: Case) -> xr.Dataset:
     key /= np.maximum(np.linalg.norm(key, axis=-1, keepdims=True), 1e-9)
     key *= rng.uniform(0.5, 1.5, (one.steps, 1))
     value = rng.standard_normal((one.steps, SPIKING_POST))
-    made = program.make(one.rule, key, value, np.zeros(shape), beta=SPIKING_BETA[one.rule])
+    gates = {"beta": SPIKING_BETA, "log_decay": np.log(SPIKING_DECAY)}
+    own = {name: gates[name] for name in RULES[one.rule].streams if name in gates}
+    made = program.make(one.rule, key, value, np.zeros(shape), **own)
     done = models.execute(made, "spiking", seed=one.seed, weights="all")
     return done[["key", "value", "weights"]].drop_attrs(deep=False)
 
 
+def of_no_rule(one: Case) -> xr.Dataset:
+    """A recording of a memory that follows none of the rules.
+
+    Args:
+        one: of a kind of `study_foreign.FOREIGN`.
+    """
+    return foreign(one.rule, one.seed, noise=one.noise, steps=one.steps)
+
+
+_MADE: Mapping[str, Callable[[Case], xr.Dataset]] = MappingProxyType(
+    {"readout": readouts, "spiking": spikes, "foreign": of_no_rule}
+)
+
+
 def _is_right(one: Case, answer: Identification) -> bool:
+    if one.series == "foreign":
+        return answer.verdict == "none"
     alike = OF_EQUAL_STEPS.get(one.rule, frozenset()) if one.series == "spiking" else frozenset()
     return is_right(one.rule, [rule for rule in answer.rules if rule not in alike])
 

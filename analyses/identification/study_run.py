@@ -37,6 +37,7 @@ DECISIVE = (  # modules on which an answer depends
             "verdict",
             "study",
             "study_cases",
+            "study_foreign",
         )
     ),
     *(

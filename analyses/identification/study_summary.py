@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from fwbio.analyses.identification.study import NOISE, STEPS
-from fwbio.analyses.identification.study_cases import VARIED, named
+from fwbio.analyses.identification.study_cases import SPIKING, VARIED, named
 from fwbio.analyses.identification.verdict import NORMAL
+from fwbio.analyses.words import listed
 from fwbio.rules import RULES
 
 ASKED, WITHIN, RULES_ASKED = 0.95, 0.05, 12
@@ -144,6 +145,7 @@ def claims(table: pd.DataFrame) -> list[Claim]:
     near = wilson(main.error <= WITHIN)
     told = wilson(main.named)
     spiking = wilson(table[table.series == "spiking"].right)
+    foreign = wilson(table[table.series == "foreign"].right)
     kinds = main.rule.nunique()
     at = f"{STEPS} steps, {100 * NOISE:g} % noise"
     return [
@@ -162,7 +164,12 @@ def claims(table: pd.DataFrame) -> list[Claim]:
             _all(told),
             f"it is in {told}",
         ),
-        Claim("Spiking records of hebb and delta are named right", _all(spiking), f"{spiking}"),
+        Claim(f"Spiking records of {listed(SPIKING)} are named right", _all(spiking), f"{spiking}"),
+        Claim(
+            "Memories that follow no rule of the table are said to be none of it",
+            _all(foreign),
+            f"{foreign}",
+        ),
     ]
 
 
@@ -190,6 +197,7 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
         "steps": by_condition(table, "steps", "steps").to_dict("records"),
         "readout": wilson(table[table.series == "readout"].right)._asdict(),
         "spiking": wilson(table[table.series == "spiking"].right)._asdict(),
+        "foreign": wilson(table[table.series == "foreign"].right)._asdict(),
         "mistakes": mistakes(table).to_dict("records"),
         "claims": [claim._asdict() for claim in claims(table)],
     }

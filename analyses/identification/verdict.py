@@ -25,8 +25,8 @@ DECISIVE = 1.96  # standard errors of a log-likelihood's difference
 NORMAL = 1.959964  # of a 95 % confidence interval
 SAME = 0.1  # root sum of squared differences in log-likelihood that fitting itself leaves
 # Share of the explainable below which something else is at work. Set by eye on a few recordings: of
-# rules of the table, that explained .77 and more, and of foreign ones, of which it explained less.
-ENOUGH = 0.7
+# rules of the table, that explained .77 and more, and of foreign ones, that explained .73 and less.
+ENOUGH = 0.75
 # Shares that a synapse's departures from its rule may leave for richer rules to pick up: set by eye
 # on small recordings of rate and spiking synapses and on read-outs of digits, no bounds of theory.
 WORTH, LEFT, MOST = 0.002, 0.2, 0.01
