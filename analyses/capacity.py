@@ -142,7 +142,7 @@ def _sums(
     """Sums of measures over what is scored, and how much of that there is, (trial,) each."""
     scored = recall.require_scored(record)
     each = xr.Dataset({name: measure(record) for name, measure in measures.items()})
-    sums = each.where(scored, 0).sum("step").assign({_COUNT: scored.sum("step")})
+    sums = each.where(scored, 0).sum("step", skipna=False).assign({_COUNT: scored.sum("step")})
     return {str(name): x.broadcast_like(record.trial).values for name, x in sums.items()}
 
 
@@ -202,7 +202,7 @@ def _dataset(
         together = f"covariance with the next point: {what}"
         names[f"{name}_cov"] = (dims, covariance, attributes(together))
     names["chance_level"] = (sweep.axis, chance, attributes("accuracy of guessing"))
-    trials = [sweep.trials_on.get(s, sweep.trials) for s in sweep.substrates]
+    trials = [min(sweep.trials_on.get(s, sweep.trials), sweep.trials) for s in sweep.substrates]
     names["trials"] = ("substrate", trials, attributes("independent trials"))
     words = {d: (d, list(getattr(sweep, f"{d}s")), attributes(d)) for d in dims[:3]}
     axis = (sweep.axis, np.array(sweep.values), attributes(long_name, units))

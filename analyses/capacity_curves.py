@@ -17,15 +17,16 @@ def curve_of(
         cov_ab = sum_i d_ia d_ib / (T (T - 1)),   se_a = sqrt(cov_aa)
 
     Args:
-        total: x (.., point, trial), sums over what counts in a trial; NaN where it was not run.
-        count: n (.., point, trial), how much counts.
+        total: x (.., point, trial), sums over what counts in a trial.
+        count: n (.., point, trial), how much counts; NaN where a trial was not run.
         together: whether trial i has the same episode at all points; else they are independent.
 
     Returns:
         y, se and the covariance of each point with the next one, (.., point) each; the last of
-        these covariances is NaN, as are all errors of a single trial.
+        these covariances is NaN, as are all errors of a single trial, and all of a point with a
+        trial that is no number.
     """
-    run = np.isfinite(total)
+    run = np.isfinite(count)
     total, count = np.where(run, total, 0), np.where(run, count, 0)
     trials = run.sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):

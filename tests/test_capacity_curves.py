@@ -74,15 +74,24 @@ def test_a_curve_s_errors_are_those_of_means_over_trials(rng):
 def test_trials_that_were_not_run_do_not_count(rng):
     x = rng.standard_normal((3, 5))
     padded = np.pad(x, ((0, 0), (0, 2)), constant_values=np.nan)
-    for one, other in zip(
-        curve_of(padded, np.ones_like(padded)), curve_of(x, np.ones_like(x)), strict=True
-    ):
+    short, whole = curve_of(padded, padded * 0 + 1), curve_of(x, np.ones_like(x))
+    for one, other in zip(short, whole, strict=True):
         np.testing.assert_array_equal(one, other)
     mean, *errors = curve_of(x[:, :1], np.ones((3, 1)))
     assert_close(mean, x[:, 0], "float64")
     assert np.isnan(errors).all()
-    assert np.isnan(curve_of(np.full((3, 2), np.nan), np.ones((3, 2)))).all()
+    assert np.isnan(curve_of(np.full((3, 2), np.nan), np.full((3, 2), np.nan))).all()
     assert (curve_of(x, np.ones_like(x), together=False)[2][:-1] == 0).all()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_trial_that_ran_away_is_not_left_out(rng, wrong):
+    x = rng.standard_normal((3, 5))
+    x[1, 2] = wrong
+    mean, error, covariance = curve_of(x, np.ones_like(x))
+    assert np.isfinite(mean).tolist() == [True, False, True]
+    assert np.isfinite(error).tolist() == [True, False, True]
+    assert np.isnan(covariance).all()
 
 
 def test_points_of_a_sweep_share_their_trials_but_for_numbers_of_pairs():
