@@ -13,6 +13,7 @@ import click
 from fwbio import FwbioError
 from fwbio.analyses import options
 from fwbio.analyses.outputs import check_writable
+from fwbio.analyses.training_results import network_result, programmer_result
 from fwbio.errors import unknown_name
 from fwbio.tasks import PAIR_TASKS, SEQUENCE_TASKS, TASKS
 
@@ -142,6 +143,7 @@ def _train_programmer(task: str, out: Path, given: dict[str, Any]) -> None:
 
     programmer = train(TrainingConfig(task=task, **given), out, progress=sys.stderr.isatty())
     click.echo(str(out / programmer.checkpoint))
+    click.echo("\n".join(programmer_result(programmer)))
 
 
 def _train_network(task: str, out: Path, given: dict[str, Any]) -> None:
@@ -156,15 +158,8 @@ def _train_network(task: str, out: Path, given: dict[str, Any]) -> None:
     network = train(config, out, progress=sys.stderr.isatty(), devices=devices)
     if os.environ.get("RANK", "0") != "0":
         return
-    epochs = [row for row in network.history if "validation_loss" in row]
-    best = min(epochs, key=lambda row: row["validation_loss"])
-    figures = ", ".join(
-        f"{name.replace('_', ' ')} {best[name]:.4g}"
-        for name in ("validation_loss", "validation_accuracy")
-        if name in best
-    )
     click.echo(str(out / network.checkpoint))
-    click.echo(f"{figures} after epoch {best['epoch']:g} of {len(epochs)}")
+    click.echo("\n".join(network_result(network)))
     if told := signed_keys(network):
         click.echo(told, err=True)
 

@@ -271,7 +271,7 @@ def _gate(stream: Stream, x: Tensor | float, q: Tensor, k: Tensor, v: Tensor) ->
     return wide.expand(*full[:3], full[3] if wide.ndim and wide.shape[-1] > 1 else 1)
 
 
-def _refuse_outside(stream: Stream, x: Tensor | float, bound: float) -> None:
+def _refuse_outside(stream: Stream, x: object, bound: float) -> None:
     """Refuse a stream out of its range, where it can be seen without waiting for a device."""
     if stream.range == "any":
         return

@@ -311,16 +311,20 @@ def test_train_names_its_checkpoint(monkeypatch, tmp_path):
 
     class Trained:
         checkpoint = "delta-0123456789.pt"
+        history = ({"validation_loss": 0.5, "validation_accuracy": 0.75},)
 
     asked = []
 
     def fake(config, folder, *, progress):
         asked.append((config.rule, config.pairs, config.seed, folder, progress))
+        Trained.config = config
         return Trained
 
     monkeypatch.setattr(train, "train", fake)
     result = run("train", "--rule", "delta", "--pairs", 4, "--seed", 5, "--out", tmp_path)
-    assert result.stdout == f"{tmp_path / Trained.checkpoint}\n"
+    path, figures, *_ = result.stdout.splitlines()
+    assert path == str(tmp_path / Trained.checkpoint)
+    assert figures == "validation recall 0.75, loss 0.5 after epoch 1 of 1"
     assert asked == [("delta", 4, 5, tmp_path, False)]
 
 

@@ -556,7 +556,7 @@ def test_the_command_trains_once_and_tells_the_figures(tmp_path, monkeypatch):
     words = ["train", "parity", "--model", "irnn", "--steps", "2", "--epochs", "1", "--batch", "4"]
     words += ["--size", "length=6", "--set", "validation=8", "--out", str(tmp_path)]
     first = CliRunner().invoke(cli.main, words)
-    path, figures = first.stdout.splitlines()
+    path, figures, *_ = first.stdout.splitlines()
     history = load(path).history
     assert f"validation loss {history[-1]['validation_loss']:.4g}, " in figures
     assert figures.endswith("after epoch 1 of 1")

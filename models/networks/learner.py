@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from fwbio.errors import FwbioError
-from fwbio.models.networks.batches import VALIDATION, Batch, Stream, losses, right, sequences
+from fwbio.models.networks.batches import Batch, Stream, losses, right, sequences
 from fwbio.models.networks.checkpoints import discard
 from fwbio.models.networks.fit import Learner, Places, Plan, fit, processes, share_of_peak_rate
 from fwbio.models.networks.models import build
 from fwbio.models.networks.seeds import seed_of
-from fwbio.models.networks.training import SequenceTraining, save
+from fwbio.models.networks.training import SequenceTraining, save, validation_episode
 from fwbio.tasks import TASKS
 
 CHANCE = 3
@@ -78,15 +78,14 @@ class SequenceLearner(Learner):
     def __init__(self, config: SequenceTraining, plan: Plan) -> None:
         super().__init__(plan)
         self.config = config
-        task, (sizes, shown) = TASKS[config.task], config.split_sizes
+        task, (sizes, _) = TASKS[config.task], config.split_sizes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = build(config.model)
         self.stream = Stream(
             task, sizes, batch=config.batch, examples=config.examples, seed=config.seed
         )
-        seed = seed_of(config.seed, VALIDATION, 0)
-        self.held_out = sequences(task(seed, trials=config.validation, **shown))
+        self.held_out = sequences(validation_episode(config))
 
     def training_batch(self, step: int) -> Batch:
         """This process's share of the batch of a step."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.files import written_aside
-from fwbio.models.networks.batches import losses, right, sequences
+from fwbio.models.networks.batches import VALIDATION, losses, right, sequences
 from fwbio.models.networks.checkpoints import (
     ANEW,
     fitting_together,
@@ -24,6 +24,7 @@ from fwbio.models.networks.checkpoints import (
 )
 from fwbio.models.networks.checks import Checks
 from fwbio.models.networks.models import build, config_from_dict, config_to_dict
+from fwbio.models.networks.seeds import seed_of
 from fwbio.record import versions
 from fwbio.tasks import SEQUENCE_TASKS, TASKS
 
@@ -230,6 +231,12 @@ def _plain_sizes(task: str, name: str, sizes: object) -> dict[str, Any]:
     plain = {size: x.item() if isinstance(x, np.generic) else x for size, x in sizes.items()}
     TASKS[task].configure(**plain)
     return plain
+
+
+def validation_episode(config: SequenceTraining) -> xr.Dataset:
+    """The sequences after each epoch, which choose the weights that are kept."""
+    seed = seed_of(config.seed, VALIDATION, 0)
+    return TASKS[config.task](seed, trials=config.validation, **config.split_sizes[1])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
