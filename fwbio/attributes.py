@@ -7,11 +7,23 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from fwbio.errors import FwbioError
+
 _JSON = "json:"
 
 
 def encoded_attrs(record: Any) -> Any:
-    """A copy of a dataset or a tree of them, whose attributes any store can hold."""
+    """A copy of a dataset or a tree of them, whose attributes any store can hold.
+
+    Raises:
+        FwbioError: it is neither.
+    """
+    if not isinstance(record, (xr.Dataset, xr.DataTree)):
+        raise FwbioError(
+            f"{type(record).__name__} is no record",
+            where="record",
+            mend="give an xarray.Dataset, or an xarray.DataTree of them",
+        )
     return _mapped(record, _encode)
 
 

@@ -17,8 +17,9 @@ from fwbio.models.plasticity_shouval import Shouval
 from fwbio.models.plasticity_timing import PairSTDP, TripletSTDP
 from fwbio.models.plasticity_voltage import Clopath
 from fwbio.models.short_term import PRESETS, ShortTerm
+from fwbio.table import Table
 
-PLASTICITY: Mapping[str, type] = MappingProxyType(
+PLASTICITY: Table[type] = Table(
     {
         "bcm": BCM,
         "covariance": Covariance,
@@ -30,7 +31,9 @@ PLASTICITY: Mapping[str, type] = MappingProxyType(
         "calcium": GraupnerBrunel,
         "shouval": Shouval,
         "tsodyks_markram": ShortTerm,
-    }
+    },
+    kind="plasticity model",
+    name="fwbio.models.plasticity.PLASTICITY",
 )
 _PRESETS: Mapping[str, tuple[Callable[[str], Any], Iterable[str]]] = MappingProxyType(
     {
@@ -54,9 +57,7 @@ def plasticity(rule: str, preset: str | None = None, **parameters: Any) -> Any:
         FwbioError: no model, preset or parameter has that name, a preset is missing, or a
             parameter is out of its range.
     """
-    if rule not in PLASTICITY:
-        raise unknown_name(rule, PLASTICITY, kind="plasticity model", where="plasticity")
-    known = {field.name for field in fields(PLASTICITY[rule])}
+    known = {field.name for field in fields(PLASTICITY.row(rule, where="plasticity"))}
     for name in parameters:
         if name not in known:
             raise unknown_name(name, known, kind="parameter", where=f"plasticity {rule}")

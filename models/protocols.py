@@ -10,8 +10,7 @@ A protocol is a function `(seed, progress) -> xarray.Dataset`. Its dataset names
 - attrs: `title`, `claim` (what was published and should be seen), `source`, `seed`.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 import xarray as xr
 
@@ -22,10 +21,11 @@ from fwbio.models import (
     protocols_timing,
     protocols_turnover,
 )
+from fwbio.table import Table
 
 Protocol = Callable[..., xr.Dataset]
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+PROTOCOLS: Table[Protocol] = Table(
     {
         "receptor_kinetics": protocols_receptors.receptor_kinetics,
         "magnesium_block": protocols_receptors.magnesium_block,
@@ -40,5 +40,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         "dendritic_error": protocols_rates.dendritic_error,
         "tsodyks_markram": protocols_turnover.tsodyks_markram,
         "turnover": protocols_turnover.turnover,
-    }
+    },
+    kind="protocol",
+    name="fwbio.models.protocols.PROTOCOLS",
 )

@@ -37,6 +37,7 @@ from fwbio.models.kinetics import (
 )
 from fwbio.models.kinetics_saturating import Saturating, TwoState
 from fwbio.models.magnesium import MagnesiumBlock, half_block_voltage
+from fwbio.table import Table
 
 Site = Literal["cell", "synapse"]
 
@@ -308,7 +309,7 @@ def two_state(
     return Receptor(name=name, kinetics=kinetics, **options)
 
 
-RECEPTORS: Mapping[str, Receptor] = MappingProxyType(
+RECEPTORS: Table[Receptor] = Table(
     {
         "ampa": exponential("ampa"),
         "nmda": saturating("nmda", magnesium=MagnesiumBlock(), site="synapse"),
@@ -328,7 +329,9 @@ RECEPTORS: Mapping[str, Receptor] = MappingProxyType(
             reversal=_TABLE["e_gaba"],
             site="synapse",
         ),
-    }
+    },
+    kind="receptor",
+    name="fwbio.models.receptors.RECEPTORS",
 )
 
 
@@ -338,9 +341,7 @@ def receptor(name: str) -> Receptor:
     Raises:
         FwbioError: there is none of that name.
     """
-    if name not in RECEPTORS:
-        raise unknown_name(name, RECEPTORS, kind="receptor", where="receptor")
-    return RECEPTORS[name]
+    return RECEPTORS.row(name, where="receptor")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,6 +140,7 @@ def execute(
         The record: the program with `readout` (.., step, post), `weights` (.., snapshot, pre,
         post), both in the code's units, `onset (step)` in seconds, and of the spiking model
         spikes and traces of one presentation. Its attributes say what is exact and what is not.
+        Its query is record["query"], as `record.query` is a method of xarray's.
 
     Raises:
         FwbioError: the program is not sound, the substrate does not run its rule, negative rates,

@@ -1,12 +1,11 @@
 """Time scales: which process of a synapse a time constant may stand for, and which it may not."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
-from types import MappingProxyType
 
 from fwbio.data import entries
 from fwbio.errors import FwbioError, unknown_name
+from fwbio.table import Table
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def _scale(name: str, process: str) -> TimeScale:
     return TimeScale(name, low["value"], high["value"], process, source)
 
 
-PRESETS: Mapping[str, TimeScale] = MappingProxyType(
+PRESETS: Table[TimeScale] = Table(
     {
         name: _scale(name, process)
         for name, process in (
@@ -45,7 +44,9 @@ PRESETS: Mapping[str, TimeScale] = MappingProxyType(
             ("trafficking", "receptor trafficking"),
             ("protein_turnover", "protein turnover"),
         )
-    }
+    },
+    kind="process",
+    name="fwbio.models.time_scales.PRESETS",
 )
 """The processes by which a weight may be lost, fastest first."""
 

@@ -109,6 +109,15 @@ def test_a_labelled_variable_of_one_s_own_is_welcome(run):
     assert record.validate(run.assign(voltage=voltage)) == []
 
 
+@pytest.mark.parametrize("thing", [None, {"key": 1}, np.ones(3), xr.DataArray([1.0])])
+def test_what_is_no_dataset_is_not_saved(thing, tmp_path):
+    with pytest.raises(FwbioError, match=f"^record: {type(thing).__name__} is no record; give"):
+        record.save(thing, tmp_path / "run.nc")
+    with pytest.raises(FwbioError, match="is no record"):
+        record.save_blocks([thing], tmp_path / "run.zarr")
+    assert not list(tmp_path.iterdir())
+
+
 @stores
 def test_a_record_comes_back_as_it_was(suffix, run, tmp_path):
     path = record.save(run, tmp_path / f"run{suffix}")

@@ -1,16 +1,36 @@
 """Tables by name: mappings as any other, which know what is nearest to a name that they lack."""
 
 import pickle
+from importlib import import_module
 
 import pytest
 
 from fwbio.errors import FwbioError
+from fwbio.models.networks.features import FEATURES
+from fwbio.models.networks.mixers import MIXERS
+from fwbio.models.networks.models import MODELS
+from fwbio.models.plasticity import PLASTICITY
+from fwbio.models.protocols import PROTOCOLS
+from fwbio.models.receptors import RECEPTORS
+from fwbio.models.time_scales import PRESETS
 from fwbio.rules import RULES
 from fwbio.table import Table
 from fwbio.tasks import PAIR_TASKS, SEQUENCE_TASKS, TASKS
 
-TABLES = {"RULES": RULES, "TASKS": TASKS, "PAIR": PAIR_TASKS, "SEQUENCE": SEQUENCE_TASKS}
-tables = pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+TABLES = (
+    RULES,
+    TASKS,
+    PAIR_TASKS,
+    SEQUENCE_TASKS,
+    PROTOCOLS,
+    RECEPTORS,
+    PLASTICITY,
+    PRESETS,
+    FEATURES,
+    MIXERS,
+    MODELS,
+)
+tables = pytest.mark.parametrize("table", TABLES, ids=lambda table: repr(table).split(":")[0][1:])
 
 
 @pytest.mark.parametrize(
@@ -48,6 +68,16 @@ def test_a_table_is_a_mapping(table):
     assert None not in table
     assert table.get("no such row") is None
     assert table.get("no such row", 3) == 3
+
+
+@tables
+def test_a_table_knows_where_it_stands(table):
+    """Its own name leads to it, and is the first word of its errors."""
+    place = repr(table).split(":")[0][1:]
+    module, _, name = place.rpartition(".")
+    assert getattr(import_module(module), name) is table
+    with pytest.raises(FwbioError, match=f"^{place}: there is no .* called 'no such row'; choose"):
+        table["no such row"]
 
 
 @tables

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import elu, relu
 
 from fwbio.errors import FwbioError, unknown_name
+from fwbio.table import Table
 
 SMALLEST_NORM = 1e-12
 
@@ -39,7 +40,7 @@ def _dpfp(x: Tensor, nu: int) -> Tensor:
     return torch.cat([r * r.roll(-shift, -1) for shift in range(1, nu + 1)], -1)
 
 
-FEATURES: Mapping[str, Feature] = MappingProxyType(
+FEATURES: Table[Feature] = Table(
     {
         "identity": Feature(
             apply=lambda x, nu: x,
@@ -73,7 +74,9 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
             equation="phi(x) = exp(x) / sum(exp(x))",
             source="Irie 2022, arXiv:2202.05780 (recalled)",
         ),
-    }
+    },
+    kind="feature map",
+    name="fwbio.models.networks.features.FEATURES",
 )
 
 _NORMS: Mapping[str, float] = MappingProxyType({"l1": 1.0, "l2": 2.0, "max": torch.inf})
@@ -91,9 +94,7 @@ def feature(name: str, nu: int = 1, *, where: str = "feature") -> Feature:
     Raises:
         FwbioError: there is no such map, or it can't have so many shifts.
     """
-    if name not in FEATURES:
-        raise unknown_name(name, FEATURES, kind="feature map", where=where)
-    found = FEATURES[name]
+    found = FEATURES.row(name, where=where)
     if type(nu) is not int or nu < 1 or (nu > 1 and not found.shifted):
         raise FwbioError(
             f"the feature map {name!r} can't have {nu!r} shifts",

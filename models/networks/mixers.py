@@ -1,7 +1,5 @@
 """The table of mixers: the layers that carry something from one token to the next."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -15,8 +13,9 @@ from fwbio.models.networks.plastic import Plastic, PlasticConfig
 from fwbio.models.networks.recurrent import IRNN, LSTM, IRNNConfig, LSTMConfig
 from fwbio.models.networks.srwm import SRWM, SRWMConfig
 from fwbio.models.networks.ttt import TTTMLP, TTTLinear, TTTLinearConfig, TTTMLPConfig
+from fwbio.table import Table
 
-MIXERS: Mapping[str, tuple[type[Any], type[nn.Module]]] = MappingProxyType(
+MIXERS: Table[tuple[type[Any], type[nn.Module]]] = Table(
     {
         "memory": (FastWeightMemoryConfig, FastWeightMemory),
         "attention": (AttentionConfig, Attention),
@@ -28,7 +27,9 @@ MIXERS: Mapping[str, tuple[type[Any], type[nn.Module]]] = MappingProxyType(
         "plastic": (PlasticConfig, Plastic),
         "ttt_linear": (TTTLinearConfig, TTTLinear),
         "ttt_mlp": (TTTMLPConfig, TTTMLP),
-    }
+    },
+    kind="mixer",
+    name="fwbio.models.networks.mixers.MIXERS",
 )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -11,12 +10,15 @@ from fwbio.errors import FwbioError, unknown_name
 from fwbio.models.networks.key_value_model import KeyValueModel, KeyValueModelConfig
 from fwbio.models.networks.mixers import MIXERS
 from fwbio.models.networks.sequence_model import SequenceModel, SequenceModelConfig
+from fwbio.table import Table
 
-MODELS: Mapping[str, tuple[type[Any], type[nn.Module]]] = MappingProxyType(
+MODELS: Table[tuple[type[Any], type[nn.Module]]] = Table(
     {
         "sequence": (SequenceModelConfig, SequenceModel),
         "key_value": (KeyValueModelConfig, KeyValueModel),
-    }
+    },
+    kind="model",
+    name="fwbio.models.networks.models.MODELS",
 )
 _TABLES = {"model": MODELS, "mixer": MIXERS}
 
