@@ -38,7 +38,7 @@ FOLLOWING = ("reference", "kernel", "flow", "rate")  # substrates whose own nois
 MOMENTS = ("signal", "noise_power", "residual")
 _TIME_CONSTANT, _PRE, _POST, _SIMILARITY, _ACTIVE = 32.0, 64, 32, 0.5, 0.1
 _FEW_ONES, _READS = 8, 9
-_EVERY_PAIR, _PLACES = 16, 15
+_EVERY_PAIR, _LOADS, _PLACES = 16, 15, 33
 
 
 def theory(
@@ -84,7 +84,7 @@ def places(measured: xr.Dataset) -> list[float]:
 
     Of pairs these are whole numbers, all of them up to 16: odd and even ones differ where keys
     share a mean, since an even number of equal rivals may cancel. Of the active share they are n/K,
-    for a key has a whole number n of ones. Along noise and likeness 15 places stand for all.
+    for a key has a whole number n of ones. Along noise and likeness 33 places stand for all.
 
     Args:
         measured: as `fwbio.analyses.capacity.capacity` makes it.
@@ -94,7 +94,7 @@ def places(measured: xr.Dataset) -> list[float]:
     low, high = float(measured[axis].min()), float(measured[axis].max())
     if axis == "pairs":
         every = np.arange(low, min(high, _EVERY_PAIR) + 1)
-        return [float(x) for x in np.union1d(every, np.geomspace(low, high, _PLACES).round())]
+        return [float(x) for x in np.union1d(every, np.geomspace(low, high, _LOADS).round())]
     if axis == "active":
         pre = config["sizes"].get("pre", _PRE)
         ones = [active_ones(share, pre) for share in (low, high)]
