@@ -112,8 +112,8 @@ class Records:
     def what(self) -> str:
         """What was run, for captions."""
         c = self.config
-        parts = [f"{c['pairs']} pairs", f"cue noise {c['noise']:g}"]
-        parts += [f"a gap of {c['gap']} steps"] if c["gap"] else []
+        parts = [plural(c["pairs"], "pair"), f"cue noise {c['noise']:g}"]
+        parts += [f"a gap of {plural(c['gap'], 'step')}"] if c["gap"] else []
         parts += [f"{name} {value}" for name, value in c.get("sizes", {}).items()]
         shown = self.tree["episode"]
         parts += [
@@ -127,22 +127,24 @@ class Records:
         """How many trials each substrate ran, as a sentence."""
         counts: dict[int, list[str]] = {}
         for s in self.substrates:
-            n = max(r.sizes["trial"] for key, r in self.records.items() if key[1] == s)
-            counts.setdefault(n, []).append(s)
-        ran = [f"{listed(names)} {n}" for n, names in counts.items()]
-        few = max(counts, default=0)
+            counts.setdefault(self._most(1, s), []).append(s)
+        many = max(counts, default=0)
+        ran = [f"{listed(names)} {_of_first(n, many)}" for n, names in counts.items()]
         fewer = [
-            f"; all {n} of the {programmer} programmer's"
+            f"; with the {programmer} programmer all {_of_first(n, many)}"
             for programmer in self.programmers
-            if (
-                n := max(
-                    r.sizes["trial"] for key, r in self.records.items() if key[0] == programmer
-                )
-            )
-            < few
+            if (n := self._most(0, programmer)) < many
         ]
-        first = ", the first ones" if len(ran) > 1 or fewer else ""
-        return f"Trials: {', '.join(ran)}{first}{''.join(fewer)}."
+        return f"Trials: {', '.join(ran)}{''.join(fewer)}."
+
+    def _most(self, place: int, name: str) -> int:
+        """The most trials of the records of a programmer (place 0) or a substrate (1)."""
+        return max(r.sizes["trial"] for key, r in self.records.items() if key[place] == name)
+
+
+def _of_first(count: int, many: int) -> str:
+    """A number of trials, the first ones where others ran more."""
+    return f"{count}" if count == many else f"the first {count}"
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -197,12 +199,19 @@ def _recall(table: Records) -> Drawing:
     _legend(figure, columns=2 if len(programmers) == 1 else 3)
     found = frame[frame.metric == "recall_accuracy"].sort_values("value", kind="stable")
     best, worst = found.iloc[-1], found.iloc[0]
+    trials = frame[frame.metric == "trials"].groupby("programmer")["value"]
+    unequal = (trials.min() < trials.max()).any()
+    dash = (
+        "; a dash across a point is what the reference recalls on the same trials"
+        if unequal
+        else ""
+    )
     return Drawing(
         name="recall",
         title="Recall",
         caption=f"{table.what} Share of cues whose nearest stored value, by cosine, is the right "
-        "one. Bars are standard errors over trials, the dashed line is chance, and a dash across "
-        f"a point is what the reference recalls on the same trials. {table.trials}",
+        f"one. Bars are standard errors over trials, the dashed line is chance{dash}. "
+        f"{table.trials}",
         alternative="Recall accuracy by rule and substrate, from"
         f" {worst.value:.2f} ({worst.rule} on {worst.substrate}, {worst.programmer} programmer) to"
         f" {best.value:.2f} ({best.rule} on {best.substrate}, {best.programmer} programmer).",
@@ -285,8 +294,10 @@ def _weights(table: Records, programmer: str) -> Drawing:
 
 def _agreement(table: Records, programmer: str) -> Drawing:
     others = [s for s in table.substrates if s != "reference"]
-    figure = _figure(2.5 * len(others) + 0.5, 2.6 * len(table.rules))
-    grid = figure.subplots(len(table.rules), len(others), squeeze=False)
+    shape = (len(table.rules), len(others))
+    across = shape if len(others) > 1 else shape[::-1]  # one column of panels is one row
+    figure = _figure(2.5 * across[1] + 0.5, 2.6 * across[0])
+    grid = figure.subplots(*across, squeeze=False).reshape(shape)
     for rule, row in zip(table.rules, grid, strict=True):
         records = table.of(programmer, rule)
         for substrate, ax in zip(others, row, strict=True):
@@ -301,8 +312,8 @@ def _agreement(table: Records, programmer: str) -> Drawing:
         caption=f"{table.what} Each dot is one channel of one scored read-out; the line is "
         "equality, r is Pearson's. At most 2,000 dots a panel, evenly picked. "
         f"{table.trials}",
-        alternative="Scatter plots of read-outs against the reference's, one row a rule, one "
-        f"column a substrate.{_least(table, programmer, 'readout_agreement', 'r')}",
+        alternative="Scatter plots of read-outs against the reference's, by rule and substrate."
+        f"{_least(table, programmer, 'readout_agreement', 'r')}",
         figure=figure,
     )
 

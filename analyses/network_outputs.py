@@ -2,11 +2,13 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -16,6 +18,7 @@ from fwbio.analyses.compare_network import OWN, WHOLE, network_summary
 from fwbio.analyses.figures import Drawing
 from fwbio.analyses.outputs import REPORT, TABLE, TREE, check_writable
 from fwbio.analyses.palette import COLOURS
+from fwbio.analyses.recall import Estimate
 from fwbio.analyses.report import network as network_report
 from fwbio.analyses.report.page import render
 from fwbio.analyses.tables import print_ledger, terminal
@@ -77,7 +80,8 @@ def draw_network(tree: xr.DataTree) -> Drawing:
     figure = Figure(figsize=(12.5, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     network_plots.task(frame, metric, left, chance=network_report.chance_level(tree))
-    network_plots.differences(network_report.differences(tree), metric, middle)
+    changed = network_report.differences(tree)
+    network_plots.differences(changed, metric, middle)
     network_plots.readouts(reads, right)
     figure.suptitle(f"{config['rule']} network, {config['task']}")
     dotted = "; the dotted line is giving the commonest answer" if metric == "accuracy" else ""
@@ -89,8 +93,7 @@ def draw_network(tree: xr.DataTree) -> Drawing:
         f"{dotted}. Middle: what each substrate changes in it, sequence by sequence, with the"
         " standard errors of the differences. Right: read-outs of the last layer with fast"
         " weights, against the reference's of the program that it had in that run.",
-        alternative=f"{metric} by substrate, its differences to the network's own, and read-outs"
-        " against the reference's",
+        alternative=_told(frame, metric, changed),
         figure=figure,
     )
 
@@ -136,3 +139,17 @@ def _reads(tree: xr.DataTree, substrate: str) -> tuple[np.ndarray, np.ndarray]:
     found = tree[f"{substrate}/{last}"].to_dataset()
     ideal = reference.execute(found)
     return ideal.readout.values.ravel(), found.readout.values.ravel()
+
+
+def _told(frame: pd.DataFrame, metric: str, changed: Mapping[str, Estimate]) -> str:
+    """What the figure shows, with its numbers."""
+    whole = frame[(frame.layer == WHOLE) & (frame.metric == f"task_{metric}")]
+    found = whole.set_index("substrate")["value"]
+    parts = [
+        f"{name} {number(found[name])}, a change of {number(change.value)}"
+        for name, change in changed.items()
+    ]
+    return (
+        f"{metric.capitalize()} by substrate and its change from the network's own:"
+        f" {'; '.join(parts)}. Beside them, read-outs of the last layer against the reference's."
+    )

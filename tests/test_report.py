@@ -138,7 +138,10 @@ def test_words_for_figures_have_their_numbers(page, tree):
     hits = recall_hits(tree["designed/reference/delta"].to_dataset().isel(trial=0))
     scored = tree["episode"].scored.values[0]
     assert f"delta reference {int(hits.values[scored].sum())}" in words["episode_designed"]
-    assert "The first 3 cues" in "".join(page.text)
+    text = re.sub(r"\s+", " ", "".join(page.text))
+    assert "The first 3 cues" in text
+    assert "Trials: reference and kernel 3, flow, rate and spiking the first 2." in text
+    assert "a dash across a point is what the reference recalls" in text
 
 
 def test_the_page_is_for_readers(page):
