@@ -332,7 +332,7 @@ def _least(table: Records, programmer: str, metric: str, name: str) -> str:
 def _few(parts: Sequence[str]) -> str:
     """Parts in a row, of very many the first.
 
-    >>> _few(["a", "b"]), _few(["a"] * 20)[-12:]
+    >>> _few(["a", "b"]), _few(["a"] * 20)[-13:]
     ('a, b', ' and 8 others')
     """
     rest = len(parts) - FEW
