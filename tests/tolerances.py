@@ -69,6 +69,13 @@ TOLERANCES: Mapping[str, Bound] = MappingProxyType(
         ),
         # orders of convergence: distance at most
         "order": Bound(0.05, "the next order's term is some percent of the first's"),
+        # classical memories: relative errors, at most
+        "alternating signs": Bound(
+            1e-9, "roundings of terms a thousand times as large, to the power of the pairs"
+        ),
+        "normal noise": Bound(2e-3, "of 800,000 signs; the next term of Edgeworth's is 1e-3"),
+        "published digits": Bound(5e-6, "0.137905 has six digits, cut or rounded"),
+        "root of a flat tail": Bound(1e-7, "erf(y) near 1 leaves y as many digits as 1 - m has"),
         # exponents of noise: distance from -1/2 at most
         "noise exponent": Bound(0.1, "read-outs keep a bias of 1 % or so; fits are good to .03"),
         # agreement of read-outs, Pearson's r: at least
