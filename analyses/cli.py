@@ -73,6 +73,9 @@ class OneLineGroup(click.Group):
             done = super().main(args, prog_name or "fwbio", complete_var, False, **extra)
         except FwbioError as error:
             done = _told(str(error), MISTAKE)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            done = 0
         except click.UsageError as error:
             done = _told(_usage(error), MISTAKE)
         except click.ClickException as error:

@@ -1,6 +1,7 @@
 """The substrates by name: what runs a program, and why one does not."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 import xarray as xr
@@ -69,7 +70,18 @@ def execute(
     if substrate == "kernel":
         from fwbio import kernels
 
-        return kernels.execute(program, **extra)
+        return _with_options(kernels.execute, program, substrate, extra)
     from fwbio import reference
 
-    return reference.execute(program, **extra)
+    return _with_options(reference.execute, program, substrate, extra)
+
+
+def _with_options(
+    run: Callable[..., xr.Dataset], program: xr.Dataset, substrate: str, options: Mapping[str, Any]
+) -> xr.Dataset:
+    """A run with options that its function has."""
+    known = [p.name for p in signature(run).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise unknown_name(name, known, kind="option", where=f"{substrate} substrate")
+    return run(program, **options)

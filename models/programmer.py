@@ -19,6 +19,24 @@ from fwbio.rules import resolve
 CODINGS = ("on_off", "rates", "plain")
 
 
+def require_pairs(episode: object) -> None:
+    """Refuse what is no episode of pairs.
+
+    Raises:
+        FwbioError: it is none.
+    """
+    found = type(episode).__name__
+    if isinstance(episode, xr.Dataset):
+        if {"item", "content", "cue"} <= set(episode.data_vars):
+            return
+        found = f"a dataset of {episode.attrs.get('task', 'no task')!r}"
+    raise FwbioError(
+        f"{found} shows no pairs",
+        where="episode",
+        mend="give an episode of a task in fwbio.tasks.PAIR_TASKS",
+    )
+
+
 def designed(
     episode: xr.Dataset,
     rule: Rule | str,
@@ -53,10 +71,12 @@ def designed(
         threshold: key times error that calcium must pass either way, for rules with thresholds.
 
     Raises:
-        FwbioError: an unknown rule or coding, or negative items coded as rates.
+        FwbioError: no episode of pairs, an unknown rule or coding, or negative items coded as
+            rates.
     """
     rule = resolve(rule)
-    coding = coding or str(episode.attrs["coding"])
+    require_pairs(episode)
+    coding = coding or str(episode.attrs.get("coding"))
     if coding not in CODINGS:
         raise unknown_name(coding, CODINGS, kind="coding", where="designed programmer")
     baseline = episode.item_baseline.values

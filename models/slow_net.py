@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize, relu, softplus
 
 from fwbio.errors import FwbioError, unknown_name
-from fwbio.models.programmer import assemble
+from fwbio.models.programmer import assemble, require_pairs
 from fwbio.rule import DEFAULTS, VOLLEYS, Rule
 from fwbio.rules import RULES, resolve
 from fwbio.tasks import PAIR_TASKS
@@ -337,7 +337,7 @@ class TrainedProgrammer:
         """What the slow net is shown of an episode, in float64; the arguments of its `forward`.
 
         Raises:
-            FwbioError: another rule, or items or contents of another size.
+            FwbioError: another rule, no episode of pairs, or items or contents of another size.
         """
         rule = resolve(rule)
         if rule != self.net.rule:
@@ -346,6 +346,7 @@ class TrainedProgrammer:
                 where=f"trained programmer {self.checkpoint}",
                 mend=f"train one for {rule.name!r}",
             )
+        require_pairs(episode)
         for kind in ("item", "content"):
             trained = len(getattr(self.net, f"{kind}_baseline"))
             shown = episode.sizes[f"{kind}_feature"]

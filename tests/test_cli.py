@@ -21,7 +21,7 @@ from fwbio import (
     reference,
 )
 from fwbio.analyses import cli, tables
-from fwbio.analyses.substrates import unsupported
+from fwbio.analyses.substrates import execute, unsupported
 from fwbio.tasks import TASKS
 
 SMALL = ["--programmers", "designed", "--pairs", "3", "--trials", "2", "--rules", "delta"]
@@ -207,6 +207,25 @@ def test_help_has_an_example(words):
     assert result.exit_code == 0
     assert "Example" in result.stdout
     assert "  fwbio " in result.stdout
+
+
+def test_a_group_without_a_command_tells_its_own():
+    for words in (["sweep"], ["bench"]):
+        result = run(*words)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout.startswith(f"Usage: fwbio {words[0]}")
+        assert "\nCommands:\n" in result.stdout
+
+
+@pytest.mark.parametrize("substrate", ["reference", "kernel", "flow"])
+def test_an_option_that_a_substrate_lacks_is_told(substrate, rng):
+    made = program.make("hebb", **random_streams("hebb", rng, steps=2, pre=2, post=2))
+    told = f"^{substrate} substrate: there is no option called 'wieghts'"
+    with pytest.raises(FwbioError, match=told):
+        execute(made, substrate, options={"wieghts": "all"})
+    if substrate != "flow":
+        kept = execute(made, substrate, options={"weights": "all"})
+        assert kept.sizes["snapshot"] == 2
 
 
 def test_version_and_no_command():

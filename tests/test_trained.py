@@ -22,6 +22,7 @@ from fwbio.analyses.recall import recall_accuracy
 from fwbio.analyses.substrates import execute
 from fwbio.models import train as training
 from fwbio.models.checkpoint import load
+from fwbio.models.programmer import designed
 from fwbio.models.slow_net import SILENT, SlowNet, TrainedProgrammer, TrainingConfig, inputs
 from fwbio.models.train import checkpoint_path, train
 from fwbio.normal_form import normal_form
@@ -450,3 +451,14 @@ def test_load_does_not_load_the_training_stack(tmp_path):
     )
     config = json.dumps(dataclasses.asdict(tiny(epochs=1)))
     subprocess.run([sys.executable, "-c", code, config, tmp_path], check=True, timeout=120)
+
+
+def test_what_shows_no_pairs_is_refused(tmp_path):
+    programmers = (designed, trained(tmp_path, epochs=1))
+    for episode, told in (
+        (TASKS["mqar"](seed=0, trials=2), "a dataset of 'mqar' shows no pairs"),
+        (None, "NoneType shows no pairs"),
+    ):
+        for programmer in programmers:
+            with pytest.raises(FwbioError, match=f"^episode: {told}; give an episode of a task"):
+                programmer(episode, "delta")
