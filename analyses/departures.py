@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 from tqdm import tqdm
 
 from fwbio.analyses.agreement import readout_agreement, weight_agreement
@@ -257,6 +256,8 @@ def recall_change(record: xr.Dataset, ideal: xr.Dataset) -> Change:
     if error == 0:
         p = float(d == 0)
     else:
+        from scipy import stats
+
         p = 2 * float(stats.t.sf(abs(d / error), more.sizes["trial"] - 1))
     return Change(value=d, standard_error=error, p_value=p)
 
@@ -273,6 +274,8 @@ def share_interval(hits: int, total: int) -> tuple[float, float]:
     >>> [round(end, 2) for end in share_interval(2, 2)]
     [0.34, 1.0]
     """
+    from scipy import stats
+
     interval = stats.binomtest(hits, total).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 

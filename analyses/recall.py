@@ -294,11 +294,12 @@ def estimate(quantity: xr.DataArray, counted: xr.DataArray) -> Estimate:
     Args:
         quantity: (.., step), or any other dims.
         counted: true where it counts, broadcast against it; x_i and n_i are sums over a trial.
+            Where it counts and is NaN, as of a memory that diverged, the mean is NaN.
     """
     quantity, counted = xr.broadcast(quantity, counted)
     within = [d for d in quantity.dims if d != "trial"]
-    sums = xr.Dataset({"x": quantity.where(counted, 0).sum(within), "n": counted.sum(within)})
-    sums = sums.compute()
+    x = quantity.where(counted, 0).sum(within, skipna=False)
+    sums = xr.Dataset({"x": x, "n": counted.sum(within)}).compute()
     total, n = (np.atleast_1d(sums[name].values)[:, None] for name in "xn")
     mean, spread = ratio(total, n)
     return Estimate(value=float(mean[0]), standard_error=float(spread[0]), count=int(n.sum()))
