@@ -34,9 +34,9 @@ def classical_command(quick: bool, trials: int, seed: int, out: Path) -> None:
     from fwbio.analyses.classical_config import quick_sweeps, sweeps
     from fwbio.analyses.classical_outputs import write
 
-    first, second = quick_sweeps(seed) if quick else sweeps(trials, seed)
+    first, few, second = quick_sweeps(seed) if quick else sweeps(trials, seed)
     gaps = (0.1, 1.0) if quick else (0.1, 0.2, 0.3, 0.5, 1.0)
-    measured = willshaw(first), hopfield(second), willshaw_gaps(first, gaps)
+    measured = willshaw(first), willshaw(few), hopfield(second), willshaw_gaps(first, gaps)
     settings = "--quick" if quick else f"--trials {trials}"
     command = f"fwbio sweep classical {settings} --seed {seed}"
     click.echo("\n".join(map(str, write(*measured, out, command=command))))

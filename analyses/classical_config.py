@@ -157,12 +157,24 @@ def _check(sweep: Sweep) -> None:
         )
 
 
-def sweeps(trials: int, seed: int) -> tuple[WillshawSweep, HopfieldSweep]:
-    """What `fwbio sweep classical` measures."""
-    return WillshawSweep(trials=trials, seed=seed), HopfieldSweep(trials=trials, seed=seed)
+def sweeps(trials: int, seed: int) -> tuple[WillshawSweep, WillshawSweep, HopfieldSweep]:
+    """What `fwbio sweep classical` measures; the second where two active units hold most."""
+    few = WillshawSweep(
+        units=(32, 64, 128),
+        active=(2, 2, 2),
+        loads=(0.73,),
+        substrates=("kernel",),
+        trials=trials,
+        seed=seed,
+    )
+    return (
+        WillshawSweep(trials=trials, seed=seed),
+        few,
+        HopfieldSweep(trials=trials, seed=seed),
+    )
 
 
-def quick_sweeps(seed: int) -> tuple[WillshawSweep, HopfieldSweep]:
+def quick_sweeps(seed: int) -> tuple[WillshawSweep, WillshawSweep, HopfieldSweep]:
     """The same of small nets, in some seconds."""
     coarse = {"engine": "numpy", "dt": 5e-3}
     return (
@@ -175,6 +187,9 @@ def quick_sweeps(seed: int) -> tuple[WillshawSweep, HopfieldSweep]:
             most_units={"rate": 16},
             options={"rate": coarse | {"gap": 1.0}},
             seed=seed,
+        ),
+        WillshawSweep(
+            units=(16,), active=(2,), loads=(0.73,), substrates=("kernel",), trials=8, seed=seed
         ),
         HopfieldSweep(
             units=(32, 64),

@@ -102,6 +102,17 @@ def deviations(measured: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(found)
 
 
+def at_every_point(measured: xr.Dataset, name: str) -> xr.Dataset:
+    """The runs of the first substrate that has a measure at every point, or else at most of them.
+
+    Args:
+        measured: as `fwbio.analyses.classical` makes it.
+        name: of the measure.
+    """
+    dims = [d for d in measured[name].dims if d != "substrate"]
+    return measured.isel(substrate=int(np.argmax(measured[name].count(dims).values)))
+
+
 def _willshaw_point(pairs: int, units: int, active: int) -> dict[str, float]:
     share = active / units
     rate = closed.spurious(pairs, units, active, share)

@@ -1,11 +1,12 @@
 """Figures of the classical memories: points with standard errors, closed forms as lines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from fwbio.analyses.classical_laws import at_every_point
 from fwbio.analyses.palette import BLACK, COLOURS, FAINT, MARKERS, Style, series_style
 from fwbio.errors import FwbioError, unknown_name
 
@@ -117,16 +118,17 @@ def by_substrate(
         style = Style(colour=COLOURS[name], marker=MARKERS[name], linestyle="-")
         label = f"{name} ({int(here.trials)} trials)"
         _points(here, measure, style, label, ax, shift=width * (i - (len(shown) - 1) / 2))
-    return _finished(measured, measure, ax)
+    return _finished(measured.sel(units=units), measure, ax)
 
 
-def capacity_by_size(sizes: xr.Dataset, ax: Axes, *, measured: xr.Dataset | None = None) -> Axes:
+def capacity_by_size(sizes: xr.Dataset, ax: Axes, *, measured: Sequence[xr.Dataset] = ()) -> Axes:
     """The most information per synapse of Willshaw's memory against its size, and the limit ln 2.
 
     Args:
         sizes: as `fwbio.analyses.classical_laws.willshaw_sizes` makes it.
         ax: where to draw.
-        measured: as `fwbio.analyses.classical.willshaw` makes it: the best of each size is drawn.
+        measured: as `fwbio.analyses.classical.willshaw` makes them; the best load of each size is
+            drawn.
     """
     names = [str(name) for name in sizes if sizes[name].dims == ("units",)]
     for name, style in series_style(names).items():
@@ -137,20 +139,21 @@ def capacity_by_size(sizes: xr.Dataset, ax: Axes, *, measured: xr.Dataset | None
             label=sizes[name].attrs["long_name"],
             **style.line,
         )
-    if measured is not None:
-        best = measured.information.max("substrate")
-        at = best.fillna(-np.inf).argmax("nominal_load")
-        spread = measured.information_se.max("substrate").isel(nominal_load=at)
+    for runs, marker in zip(measured, "osD", strict=False):
+        here = at_every_point(runs, "information")
+        best = here.isel(nominal_load=here.information.fillna(0).argmax("nominal_load"))
+        same = np.unique(runs.active)
+        active = f"{same[0]}" if len(same) == 1 and runs.sizes["units"] > 1 else "log2 N"
         ax.errorbar(
-            measured.units,
-            best.isel(nominal_load=at),
-            yerr=spread,
+            best.units,
+            best.information,
+            yerr=best.information_se,
             color=BLACK,
-            marker="o",
+            marker=marker,
             linestyle="none",
             markersize=5,
             capsize=2,
-            label="measured, log2 N active",
+            label=f"measured, {active} active",
         )
     ax.axhline(np.log(2), color=FAINT, linestyle="--", linewidth=1, label="limit ln 2")
     ax.set_xscale("log", base=2)

@@ -416,7 +416,7 @@ def test_image_classical_plots_by_substrate():
 def test_image_classical_plots_capacity_by_size():
     measured, _ = fixed_willshaw()
     figure, ax = plt.subplots(figsize=(3.8, 3.0), layout="constrained")
-    classical_plots.capacity_by_size(willshaw_sizes((32, 64, 256)), ax, measured=measured)
+    classical_plots.capacity_by_size(willshaw_sizes((32, 64, 256)), ax, measured=[measured])
     ax.legend(fontsize=5)
     return figure
 
