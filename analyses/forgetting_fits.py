@@ -11,7 +11,7 @@ Source: Wixted & Ebbesen 1991, 10.1111/j.1467-9280.1991.tb00175.x; Rubin & Wenze
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from fwbio.analyses.forgetting import AXES
 from fwbio.analyses.forgetting_laws import LAWS, Problem, inverse, jackknife, profile
 from fwbio.errors import FwbioError, unknown_name
 
-Intervals = Literal["profile", "jackknife"]
+Intervals = Literal["profile", "jackknife", "wider"]
 POOLED = 2  # points on either side whose standard errors are pooled
 _LEAST_ERROR = 1e-6  # of the largest value: standard errors below are those of no spread at all
 
@@ -54,7 +54,7 @@ class Fit:
         floor: c, None where the law has none.
         half_life: when half of the amplitude is left, in the axis's unit.
         unit: x_0, the length of a step on the axis.
-        intervals: how their ends were found, "profile" or "jackknife".
+        intervals: how their ends were found, "profile", "jackknife" or "wider", of the two.
         chi_squared: of the residuals, in standard errors; points: how many.
         aicc: Akaike's criterion corrected for few points; infinite where they are too few.
     """
@@ -111,7 +111,10 @@ def fit(
         intervals: of 95 %: "jackknife", by leaving each trial out in turn, with Student's t, which
             holds where points of one trial err together; "profile", the values for which the
             least chi^2 rises by no more than 3.84 (by F where errors are unknown), for points that
-            err independently. Jackknife where the curve has four trials, unless given.
+            err independently; "wider", from the lower of their ends to the higher. Unless given:
+            profile where the curve has fewer than four trials, and else jackknife, or wider with an
+            asymptote: a constant and slow forgetting are hardly told apart, and their estimates are
+            then so far from normal that the jackknife alone may miss them every second time.
 
     Raises:
         FwbioError: no such law, quantity or interval; fewer points than parameters, no trials to
@@ -124,21 +127,22 @@ def fit(
     problem, against, unit = _problem(curve, kind, quantity, asymptote)
     without = curve.get(f"{quantity}_without")
     enough = without is not None and without.sizes["left_out"] >= 4
-    intervals = intervals or ("jackknife" if enough else "profile")
-    if intervals not in ("profile", "jackknife"):
-        raise unknown_name(intervals, ("profile", "jackknife"), kind="interval", where="intervals")
-    if intervals == "jackknife" and not enough:
+    if intervals is None:
+        intervals = "profile" if not enough else "wider" if asymptote else "jackknife"
+    if intervals not in get_args(Intervals):
+        raise unknown_name(intervals, get_args(Intervals), kind="interval", where="intervals")
+    if intervals != "profile" and not enough:
         raise FwbioError(
             "there are no four trials to leave out in turn",
             where="intervals",
             mend='give "profile", or a curve of more trials',
         )
     best = problem.best()
-    if intervals == "jackknife":
+    ends = [] if intervals == "jackknife" else [profile(problem, best)]
+    if intervals != "profile":
         assert without is not None
-        low, high = jackknife(problem, best, without.transpose("left_out", against).values)
-    else:
-        low, high = profile(problem, best)
+        ends += [jackknife(problem, best, without.transpose("left_out", against).values)]
+    low, high = np.min([low for low, _ in ends], 0), np.max([high for _, high in ends], 0)
     return _told(problem, best, low, high, quantity, against, unit, intervals)
 
 

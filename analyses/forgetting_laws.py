@@ -87,14 +87,23 @@ class Problem:
         solution = np.linalg.lstsq(design, y / self.error, rcond=None)[0]
         return solution, float(((y / self.error - design @ solution) ** 2).sum())
 
-    def best(self, y: np.ndarray | None = None, start: float | None = None) -> np.ndarray:
-        """The theta of least chi^2: from a grid of shapes, then by least squares."""
+    def best(
+        self, y: np.ndarray | None = None, start: float | None = None, *, free: bool = False
+    ) -> np.ndarray:
+        """The theta of least chi^2: from a grid of shapes, then by least squares.
+
+        Args:
+            y: (n,), the points unless given.
+            start: a shape to start from, the best of the grid unless given.
+            free: whether the shape may be below 0, as of a curve that grows.
+        """
         y = self.y if y is None else y
         if start is None:
             grid = np.append(0.0, _GRID / np.ptp(self.x))[int(self.asymptote) :]
             start = float(grid[np.argmin([self.linear(shape, y)[1] for shape in grid])])
         first = np.array([start, *self.linear(start, y)[0]])
-        low = [0.0, *[-np.inf] * (len(first) - 1)]
+        floor = -_GRID[-1] / np.ptp(self.x) if free else 0.0
+        low = [floor, *[-np.inf] * (len(first) - 1)]
         scaled = np.array([1 / np.ptp(self.x), *[max(np.abs(y).max(), 1e-300)] * (len(first) - 1)])
 
         def residuals(theta: np.ndarray) -> np.ndarray:
@@ -188,11 +197,17 @@ def _least(of: Callable[[float], float], near: float, scale: float) -> float:
 def jackknife(
     problem: Problem, best: np.ndarray, without: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of each parameter's interval, from curves without each trial, (left_out, point)."""
+    """Ends of each parameter's interval, from curves without each trial, (left_out, point).
+
+    Shapes below 0 are allowed but in the end: held at 0, the fits to a curve that hardly falls
+    would all be alike, and their spread would say that nothing is ever forgotten. The interval
+    reaches as far from the fit so found as from the best, which it therefore holds.
+    """
     n = len(without)
-    each = np.array([problem.best(y, start=float(best[0])) for y in without])
+    centre = problem.best(start=float(best[0]), free=True)
+    each = np.array([problem.best(y, start=float(centre[0]), free=True) for y in without])
     spread = np.sqrt((n - 1) / n * ((each - each.mean(0)) ** 2).sum(0))
     reach = spread * t.ppf((1 + LEVEL) / 2, n - 1)
-    low, high = best - reach, best + reach
+    low, high = np.minimum(best, centre) - reach, np.maximum(best, centre) + reach
     low[0] = max(low[0], 0.0)
     return low, high

@@ -289,6 +289,44 @@ def test_jackknife_intervals_hold_where_points_of_a_trial_err_together(kind, rng
         assert held["profile"][1] < 0.95 * runs - slack, held
 
 
+@pytest.mark.parametrize(("asymptote", "runs"), [(False, 60), (True, 20)])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_intervals_hold_where_hardly_anything_is_forgotten(kind, asymptote, runs, rng):
+    """Shapes held at 0 spread by nothing, and a constant takes the place of slow forgetting.
+
+    By fits so held one curve in seven would say that nothing is ever forgotten, for certain; with
+    a constant, the jackknife alone would miss the truth in every second one.
+    """
+    truth = {"exponential": 400.0, "power": 0.02}[kind]
+    half = {"exponential": 400 * np.log(2), "power": 2**50 - 1}[kind]
+    trials, held = 12, np.zeros(3)
+    for _ in range(runs):
+        amplitude = 1 + 0.2 * rng.standard_normal((trials, 1))
+        each = amplitude * law_of(kind, X, truth) + 0.1 * rng.standard_normal((trials, X.size))
+        error = each.std(0, ddof=1) / np.sqrt(trials)
+        law = fit(curve_of(each.mean(0), error, trials=each), kind, asymptote=asymptote)
+        for i, (interval, true) in enumerate(
+            ((law.shape, truth), (law.amplitude, 0.9), (law.half_life, half))
+        ):
+            assert interval.low <= interval.value <= interval.high
+            held[i] += interval.low <= true <= interval.high
+        assert law.half_life.low < np.inf
+        assert law.shape.low < law.shape.high
+    slack = 4 * np.sqrt(runs * 0.95 * 0.05) + 0.02 * runs
+    assert (held > 0.95 * runs - slack).all(), held
+
+
+def test_a_curve_that_grows_is_not_told_for_certain_to_last(rng):
+    """The law can't grow: its rate is 0, but what trials leave open is open still."""
+    each = 0.5 + 0.02 * X + 0.1 * rng.standard_normal((8, X.size))
+    error = each.std(0, ddof=1) / np.sqrt(len(each))
+    law = fit(curve_of(each.mean(0), error, trials=each))
+    assert law.intervals == "jackknife"
+    assert np.isinf(law.half_life.value)
+    assert np.isinf(law.half_life.high)
+    assert 0 < law.half_life.low < np.inf
+
+
 def test_intervals_hold_where_standard_errors_are_noisy(rng):
     """Trials of skewed spread, as where few pairs collide: some points seem surer than they are.
 
@@ -328,8 +366,14 @@ def test_a_curve_of_zeros_is_no_law():
 
 def test_jackknife_stands_where_there_are_trials():
     record = reference.execute(models.designed(episode(noise=0.5), "delta"))
-    assert fit(forgetting_curve(record)).intervals == "jackknife"
+    curve = forgetting_curve(record)
+    assert fit(curve).intervals == "jackknife"
     assert fit(forgetting_curve(record.isel(trial=slice(3)))).intervals == "profile"
+    wider, *others = (
+        fit(curve, asymptote=True, intervals=name).shape for name in (None, "profile", "jackknife")
+    )
+    assert wider.low == min(other.low for other in others)
+    assert wider.high == max(other.high for other in others)
 
 
 @pytest.mark.parametrize("truth", SHAPES)
