@@ -1,7 +1,7 @@
 """How well a memory recalls: numbers from one record.
 
-`hits`, `nearest`, `cosine` and `projection` work on arrays; the functions that take a record name
-its axes, and go through a lazy one block by block.
+`hits`, `guesses`, `nearest`, `cosine` and `projection` work on arrays; the functions that take a
+record name its axes, and go through a lazy one block by block.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,8 @@ import xarray as xr
 from fwbio.analyses.blockwise import blockwise, pieces
 from fwbio.errors import FwbioError
 
-ROUNDING = 1e-12  # cosines nearer to each other than this are a tie
+ROUNDING = 1e-12  # cosines nearer to each other than this are a tie, of float64
+ROUNDED = 8  # and nearer than so many steps of coarser numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,9 @@ def hits(
 
         hit_t = cos(y_t, target_t) > max over stored v != target_t of cos(y_t, v)
 
-    A tie with a different value is a miss, and so is a read-out of zeros: a memory that can't tell
-    is not credited with a guess. Stored values equal to the target count as the target.
+    A tie with a different value, to the rounding of the numbers given, is a miss, and so is a
+    read-out of zeros: a memory that can't tell is not credited with a guess. Stored values equal to
+    the target count as the target.
 
     Args:
         readout: y (.., step, post).
@@ -75,12 +77,34 @@ def hits(
     Returns:
         (.., step), true or false.
     """
-    own = cosine(readout, target)
+    own = cosine(readout.astype(np.float64), target.astype(np.float64))
+    tie = max(_tie(array.dtype) for array in (readout, target, value))
     right = np.empty(np.broadcast_shapes(own.shape, stored.shape), dtype=bool)
     for where, cosines, same in _compared(readout, value, stored, target):
         best = np.where(same, -np.inf, cosines).max(-1, initial=-np.inf)
-        right[where] = np.broadcast_to(own, right.shape)[where] > best + ROUNDING
+        right[where] = np.broadcast_to(own, right.shape)[where] > best + tie
     return right & readout.any(-1)
+
+
+def guesses(target: np.ndarray, value: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """The share of stored values that are each target: how often a guess among them is a hit.
+
+        p_t = #{stored s: v_s = target_t} / #{stored s}
+
+    Args:
+        target: (.., step, post).
+        value: (.., step, post), the candidates.
+        stored: (.., step), which of them are candidates.
+
+    Returns:
+        (.., step), 0 where nothing is stored.
+    """
+    among, wanted, v = _alike(stored, target, value)
+    right = np.empty(wanted.shape[:-1])
+    for index, rows in pieces(among.shape[:-1], wanted.shape[-2], max(v.shape[-2:])):
+        same = _equal(wanted[index][..., rows, :], v[index])
+        right[(*index, ..., rows)] = (same & among[index][..., None, :]).sum(-1)
+    return right / np.maximum(among.sum(-1, keepdims=True), 1)
 
 
 def nearest(readout: np.ndarray, value: np.ndarray, stored: np.ndarray) -> np.ndarray:
@@ -96,8 +120,8 @@ def nearest(readout: np.ndarray, value: np.ndarray, stored: np.ndarray) -> np.nd
     Returns:
         (.., step), the first of equally near ones.
     """
-    leading = np.broadcast_shapes(readout.shape[:-2], value.shape[:-2], stored.shape[:-1])
-    found = np.empty((*leading, readout.shape[-2]), dtype=np.intp)
+    _, y, _ = _alike(stored, readout, value)
+    found = np.empty(y.shape[:-1], dtype=np.intp)
     for where, cosines, _ in _compared(readout, value, stored):
         found[where] = cosines.argmax(-1)
     return found
@@ -135,18 +159,7 @@ def recall_hits(record: xr.Dataset) -> xr.DataArray:
     Raises:
         FwbioError: the record has no `target` or no `stored`.
     """
-    require(record, "target", "stored")
-    found: xr.DataArray = blockwise(
-        hits,
-        record.readout,
-        record.target,
-        shown_value(record),
-        record.stored,
-        core=[["step", "post"]] * 3 + [["step"]],
-        out=["step"],
-        dtype=bool,
-    )
-    return found
+    return _by_stored(hits, record, "readout", "target", dtype=bool)
 
 
 def per_step(record: xr.Dataset) -> xr.Dataset:
@@ -251,15 +264,14 @@ def sums_by_trial(
 
 
 def chance_level(record: xr.Dataset) -> float:
-    """The accuracy of guessing: the mean of 1 / candidates over scored read-outs.
+    """The accuracy of guessing: the mean of `guesses` over scored read-outs.
+
+    It is 1 / candidates, or more where stored values repeat.
 
     Raises:
-        FwbioError: the record has no `stored`, or no read-out is scored.
+        FwbioError: the record has no `target` or no `stored`, or no read-out is scored.
     """
-    require(record, "stored")
-    scored = require_scored(record)
-    candidates = record.stored.sum("step").clip(min=1)
-    return estimate(1 / candidates * xr.ones_like(scored, dtype=float), scored).value
+    return estimate(_by_stored(guesses, record, "target"), require_scored(record)).value
 
 
 def shown_value(record: xr.Dataset) -> xr.DataArray:
@@ -273,17 +285,7 @@ def nearest_stored(record: xr.Dataset) -> xr.DataArray:
     Raises:
         FwbioError: the record has no `stored`.
     """
-    require(record, "stored")
-    found: xr.DataArray = blockwise(
-        nearest,
-        record.readout,
-        shown_value(record),
-        record.stored,
-        core=[["step", "post"], ["step", "post"], ["step"]],
-        out=["step"],
-        dtype=np.intp,
-    )
-    return found
+    return _by_stored(nearest, record, "readout", dtype=np.intp)
 
 
 def estimate(quantity: xr.DataArray, counted: xr.DataArray) -> Estimate:
@@ -368,6 +370,23 @@ def require(record: xr.Dataset, *names: str) -> None:
             )
 
 
+def _by_stored(
+    function: Callable[..., np.ndarray], record: xr.Dataset, *names: str, dtype: type = float
+) -> xr.DataArray:
+    """What a function of arrays, of the values and of which are stored says of every step."""
+    require(record, *names, "stored")
+    found: xr.DataArray = blockwise(
+        function,
+        *(record[name] for name in names),
+        shown_value(record),
+        record.stored,
+        core=[["step", "post"]] * (len(names) + 1) + [["step"]],
+        out=["step"],
+        dtype=dtype,
+    )
+    return found
+
+
 def _trial_index(array: xr.DataArray) -> np.ndarray:
     """The trial of every entry; 0 where there is no such dim."""
     if "trial" not in array.dims:
@@ -389,30 +408,38 @@ def _compared(
         with those that are not stored; whether each value equals the target.
     """
     target = readout if target is None else target
-    inputs = (readout, value, target)
-    leading = np.broadcast_shapes(*(x.shape[:-2] for x in inputs), stored.shape[:-1])
-    y, v, wanted = (np.broadcast_to(x, (*leading, *x.shape[-2:])) for x in inputs)
-    among = np.broadcast_to(stored, (*leading, stored.shape[-1]))
-    for index, rows in pieces(leading, y.shape[-2], max(v.shape[-2:])):
+    among, y, v, wanted = _alike(stored, readout, value, target)
+    for index, rows in pieces(among.shape[:-1], y.shape[-2], max(v.shape[-2:])):
         candidates = v[index].astype(np.float64)
         here = y[index][..., rows, :].astype(np.float64)
         cosines = _unit(here) @ np.swapaxes(_unit(candidates), -1, -2)
         cosines = np.where(among[index][..., None, :], cosines, -np.inf)
-        ids, target_ids = _labels(candidates, wanted[index][..., rows, :])
-        yield (*index, ..., rows), cosines, target_ids[..., :, None] == ids[..., None, :]
+        yield (*index, ..., rows), cosines, _equal(wanted[index][..., rows, :], candidates)
 
 
-def _labels(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Numbers (.., row) that are equal where rows are, within and between arrays (.., row, n)."""
+def _alike(stored: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Stored (.., step) and arrays (.., row, n), with the leading axes of all."""
+    leading = np.broadcast_shapes(*(x.shape[:-2] for x in arrays), stored.shape[:-1])
+    among = np.broadcast_to(stored, (*leading, stored.shape[-1]))
+    return among, *(np.broadcast_to(x, (*leading, *x.shape[-2:])) for x in arrays)
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Which rows of a (.., row, n) are which of b (.., other row, n), (.., row, other row)."""
     known: dict[bytes, int] = {}
-    found = []
-    for array in arrays:
+    labels = []
+    for array in (a, b):
         rows = np.ascontiguousarray(array.astype(np.float64) + 0.0)  # -0 is 0
-        labels = [
+        each = [
             known.setdefault(row.tobytes(), len(known)) for row in rows.reshape(-1, rows.shape[-1])
         ]
-        found.append(np.reshape(labels, rows.shape[:-1]))
-    return tuple(found)
+        labels.append(np.reshape(each, rows.shape[:-1]))
+    return np.asarray(labels[0][..., :, None] == labels[1][..., None, :])
+
+
+def _tie(dtype: np.dtype) -> float:
+    """How near to each other cosines of such numbers are one."""
+    return max(ROUNDING, ROUNDED * float(np.finfo(dtype).eps)) if dtype.kind == "f" else ROUNDING
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,15 @@ from tolerances import assert_close, assert_expected
 
 from fwbio import FwbioError, program, reference
 from fwbio.analyses import chance_level, recall_accuracy, recall_by_lag, recall_cosine
-from fwbio.analyses.recall import cosine, hits, nearest_stored, projection, recall_hits
+from fwbio.analyses.recall import (
+    cosine,
+    estimate,
+    guesses,
+    hits,
+    nearest_stored,
+    projection,
+    recall_hits,
+)
 from fwbio.models.programmer import designed
 from fwbio.tasks import TASKS
 
@@ -46,6 +54,30 @@ def test_a_zero_readout_and_a_tie_are_misses():
     assert not hits(np.zeros((1, 1, 4)), VALUES[:, :1], VALUES[:, :1], STORED[:, :1]).any()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("size", range(2, 40))
+def test_a_tie_is_a_miss_whatever_the_numbers_are_rounded_to(dtype, size, rng):
+    """A read-out of ones is as near to every one-hot value; what favours one of them is a hit."""
+    value = np.eye(size, dtype=dtype)
+    scale = rng.uniform(0.1, 10, (size, 1)).astype(dtype)
+    everywhere = np.ones(size, dtype=bool)
+    assert not hits(scale * np.ones_like(value), value, value, everywhere).any()
+    more = 1 if dtype == np.float16 else 1e-3
+    assert hits(np.ones_like(value) + dtype(more) * value, value, value, everywhere).all()
+
+
+@pytest.mark.parametrize(("of_readout", "of_values"), [("f4", "f8"), ("f8", "f4"), ("f4", "f4")])
+def test_ties_are_those_of_the_coarsest_numbers(of_readout, of_values, rng):
+    """The read-out lies between two values, but for what rounding of either moved it."""
+    value = rng.standard_normal((500, 2, 6))
+    between = (value / np.linalg.norm(value, axis=-1, keepdims=True)).sum(-2, keepdims=True)
+    readout = np.broadcast_to(between, value.shape).astype(of_readout)
+    value = value.astype(of_values)
+    stored = np.ones((500, 2), dtype=bool)
+    assert not hits(readout, value, value, stored).any()
+    assert hits(readout + 1e-3 * value, value, value, stored).all()
+
+
 def test_equal_stored_values_are_one_candidate():
     twice = VALUES[:, [0, 0, 1, 2]]
     assert hits(twice, twice, twice, STORED).all()
@@ -81,6 +113,42 @@ def test_guessing_is_at_chance(rng):
     record = reference.execute(designed(episode, "hebb"))
     record["readout"] = record.readout.copy(data=rng.standard_normal(record.readout.shape))
     assert_expected(recall_hits(record).where(record.scored).mean("step"), chance_level(record))
+
+
+def test_guessing_is_likelier_where_stored_values_repeat(rng):
+    """Signs of three features: eight values at most, of which twenty pairs hold many twice."""
+    episode = TASKS["random_pairs"](seed=4, trials=300, pairs=20, values="sign", post=3)
+    record = reference.execute(designed(episode, "hebb"))
+    stored = record.stored.values
+    guess = np.array([rng.choice(np.flatnonzero(s), stored.shape[-1]) for s in stored])
+    answers = np.take_along_axis(record.value.values, guess[..., None], axis=1)
+    record["readout"] = record.readout.copy(data=answers)
+    chance = chance_level(record)
+    assert chance > 2 / 20
+    assert_expected(recall_hits(record).where(record.scored).mean("step"), chance)
+    assert_close(chance_level(record.chunk(trial=70)), chance, "float64")
+
+
+def test_the_share_of_stored_values_that_are_the_target():
+    value = VALUES[:, [0, 0, 1, 2]]
+    assert guesses(VALUES, value, STORED).tolist() == [[0.5, 0.25, 0.25, 0]]
+    only = np.array([[True, False, False, True]])
+    assert guesses(VALUES, value, only).tolist() == [[0.5, 0, 0.5, 0]]
+    assert guesses(VALUES, value, ~STORED).tolist() == [[0, 0, 0, 0]]
+
+
+def test_recall_by_a_memory_that_diverged_is_not_a_number(record):
+    """One trial of six: what its read-outs are worth is not known, nor is the mean over all."""
+    diverged = record.assign(readout=record.readout.where(record.trial != 3))
+    for run in (diverged, diverged.chunk(trial=2)):
+        found = recall_cosine(run)
+        assert np.isnan(found.value)
+        assert np.isnan(found.standard_error)
+        assert found.count == 30
+    others = diverged.isel(trial=[0, 1, 2, 4, 5])
+    assert recall_cosine(others).value == recall_cosine(record.isel(trial=slice(5))).value
+    counted = record.scored & (record.trial != 3)
+    assert np.isfinite(estimate(diverged.readout.sum("post", skipna=False), counted).value)
 
 
 def test_standard_error_is_that_of_trial_means(record, rng):
@@ -140,6 +208,8 @@ def test_lags_are_pooled(record):
 def test_a_record_without_cues_is_told(record, missing):
     with pytest.raises(FwbioError, match=f"^record: there is no '{missing}'; give {missing}"):
         recall_accuracy(record.drop_vars(missing))
+    with pytest.raises(FwbioError, match=f"^record: there is no '{missing}'; give {missing}"):
+        chance_level(record.drop_vars(missing))
 
 
 def test_nothing_scored_and_nothing_pooled_are_told(record):
