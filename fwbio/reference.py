@@ -72,14 +72,28 @@ def read(form: NormalForm, step: int, state: np.ndarray) -> np.ndarray:
     Returns:
         (.., column), of a transposed state (.., row).
     """
-    query = form.query[..., step, :]
-    if form.ridge is not None:
-        gram = state[..., -query.shape[-1] :]
-        matrix = gram + form.ridge[..., step, :, None] * np.eye(query.shape[-1])
-        query = np.linalg.solve(matrix, query[..., None])[..., 0]
     through = np.swapaxes(state, -1, -2) if form.transposed else state
-    found: np.ndarray = np.einsum("...kv,...k->...v", through, query)
+    found: np.ndarray = np.einsum("...kv,...k->...v", through, asked(form, step, state))
     return found
+
+
+def asked(form: NormalForm, step: int, state: np.ndarray) -> np.ndarray:
+    """By what the weights are read at a step: the query, or x of (H + diag(ridge)) x = q.
+
+    Args:
+        form: of the run, whose time is the last axis of its streams but one.
+        step: which.
+        state: after that step, (.., row, column).
+
+    Returns:
+        (.., pre).
+    """
+    query: np.ndarray = form.query[..., step, :]
+    if form.ridge is None:
+        return query
+    gram = state[..., -query.shape[-1] :]
+    matrix = gram + form.ridge[..., step, :, None] * np.eye(query.shape[-1])
+    return np.linalg.solve(matrix, query[..., None])[..., 0]
 
 
 def _record(

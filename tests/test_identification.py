@@ -11,7 +11,7 @@ from tolerances import TOLERANCES, assert_close
 from fwbio import RULES, FwbioError, models, program, reference, tasks
 from fwbio.analyses.identification import from_record, identify
 from fwbio.analyses.identification.filtering import derived, filtered, seen
-from fwbio.analyses.identification.fitting import fit
+from fwbio.analyses.identification.fitting import fit, long_run
 from fwbio.analyses.identification.study import EQUIVALENT, RULES_STUDIED, case, is_right
 from fwbio.analyses.identification.unknowns import Refused, model
 
@@ -235,6 +235,53 @@ def test_read_outs_alone_tell_rules_apart(seed, rng):
     assert_close(found["beta"].value, beta, "identified")
 
 
+@pytest.mark.parametrize("rule", ["linear_attention", "mlstm", "mesa"])
+def test_what_read_outs_are_divided_by_leaves_their_unit_to_be_fitted(rule, rng):
+    record = answered(rule, rng, beta=0.7, log_beta=1.0, log_decay=-0.03, ridge=1.0)
+    unit = 3e-3
+    record["readout"] = (unit * record.readout).assign_attrs(units="mV")
+    found = identify(record, rules=["hebb", "retnet", "delta", rule])
+    assert found.rules == (rule,)
+    scale = {p.name: p for p in found[rule].parameters}["scale"]
+    assert_close(float(scale.value) / unit, 1.0, "identified")
+    assert scale.units == "mV"
+
+
+def test_noise_of_a_normalised_memory_is_its_own(rng):
+    """Values that were never seen are written too: nothing was wrong with the observing."""
+    record = answered("linear_attention", rng, hidden=1.5, noise=0.0, beta=0.7)
+    answer = identify(record, rules=["hebb", "retnet", "linear_attention"])
+    assert answer.rules == ("linear_attention",)
+    assert answer["linear_attention"].process > 0.9
+
+
+def test_a_channel_that_was_never_read_leaves_the_others(rng):
+    record = answered("delta", rng, beta=0.1)
+    record["readout"] = record.readout.where(record.post != 1)
+    answer = identify(record, rules=["hebb", "delta", "oja"])
+    assert answer.rules == ("delta",)
+    assert_close(float(answer["delta"].parameters[0].value), 0.1, "identified")
+
+
+def test_read_outs_do_not_show_where_they_start(rng):
+    record = answered("delta", rng, beta=0.1)
+    with pytest.raises(FwbioError, match="do not show the weights"):
+        identify(from_record(record, initial="observed"))
+
+
+def answered(rule, rng, *, hidden=0.0, noise=0.02, steps=150, **gates):
+    """Noisy read-outs of a rule, some of whose values nobody saw."""
+    keys, queries = rng.standard_normal((2, steps, 6))
+    values = rng.standard_normal((steps, 4))
+    written = values + hidden * rng.standard_normal(values.shape)
+    gates = {name: x for name, x in gates.items() if name in RULES[rule].streams}
+    run = reference.execute(program.make(rule, keys, written, queries, **gates))
+    spread = noise * float(run.readout.std())
+    seen_ = run.readout + spread * rng.standard_normal(run.readout.shape)
+    record = run[["key", "query"]].assign(value=(("step", "post"), values), readout=seen_)
+    return record.drop_attrs(deep=False)
+
+
 def test_what_data_do_not_determine_is_said(rng):
     """A normaliser divides by the write strength what was multiplied by it."""
     keys, values, queries = rng.standard_normal((3, 40, 4))
@@ -280,6 +327,29 @@ def test_a_recording_may_start_from_weights_that_were_seen(rng):
     )
     assert answer.rules == ("delta",)
     assert_close(answer["delta"].parameters[0].value, 0.5, "identified")
+
+
+def test_what_is_not_known_of_the_start_is_no_noise_of_the_memory(rng):
+    """A slow decay over few steps shows, and is not let pass for the memory's own noise."""
+    keys = rng.standard_normal((12, 12))
+    keys /= np.linalg.norm(keys, axis=-1, keepdims=True)
+    values = rng.standard_normal((12, 12))
+    start = rng.standard_normal((12, 12))
+    made = {"beta": 0.7, "log_decay": np.log(0.98), "initial_weights": start}
+    record = shown("retnet", keys, values, noise=0.02, rng=rng, **made)
+    answer = identify(from_record(record, initial="observed"), rules=["hebb", "retnet"])
+    assert answer.rules == ("retnet",)
+    assert answer["retnet"].process < 0.05
+
+
+def test_errors_that_channels_share_count_as_one(rng):
+    """A sum of n equal numbers has n^2 the variance of one; of independent ones n."""
+    steps, channels = 400, 8
+    alone = rng.standard_normal((1, steps, 2))
+    shared = np.repeat(alone, channels, axis=1)
+    assert_close(long_run(shared, channels), channels**2 * long_run(alone), "float64")
+    white = rng.standard_normal((1, steps * channels, 1))
+    assert long_run(white, channels)[0, 0] < 2 * steps * channels
 
 
 def test_each_weight_starts_where_it_was_first_seen(rng):
@@ -383,6 +453,27 @@ def test_constants_have_the_unit_of_the_weights_where_they_scale_them(rng):
     assert units == {("hebb", "beta"): "pA", ("delta", "scale"): "pA", ("delta", "beta"): "1"}
 
 
+def test_an_erase_gate_that_varies_is_known_up_to_a_factor(rng):
+    steps = 60
+    keys, queries = rng.standard_normal((2, steps, 6)) / 2
+    values = rng.standard_normal((steps, 5))
+    erase = rng.uniform(0, 1.2, (steps, 6))
+    made = reference.execute(
+        program.make(
+            "gated_delta_2", keys, values, queries, erase=erase, beta=0.7, log_decay=-0.05
+        ),
+        weights="all",
+    )
+    noise = 0.02 * float(made.weights.std()) * rng.standard_normal(made.weights.shape)
+    record = made[["key", "value", "erase"]].assign(
+        weights=(made.weights + noise).assign_attrs(units="1")
+    )
+    answer = identify(record, rules=["hebb", "delta", "kda", "gated_delta_2"])
+    assert answer.rules == ("gated_delta_2",)
+    factor = {p.name: p.value for p in answer["gated_delta_2"].parameters}["erase_factor"]
+    assert_close(factor, np.ones(6), "identified")
+
+
 def test_gates_that_vary_are_known_up_to_a_factor(rng):
     keys, values = rng.standard_normal((2, 80, 5)) / 2
     beta = rng.uniform(0.1, 1.0, 80)
@@ -433,6 +524,13 @@ def test_names_the_rule_of_spiking_synapses(rule):
     alike = {"hebb": {"hebb"}, "delta": {"delta", "longhorn", "efla"}}[rule]
     assert set(answer.rules) == alike, answer.sentence
     assert answer[rule].process > 0.5  # its spikes are noise of the memory's own
+
+
+def test_a_rule_that_was_no_candidate_is_told(rng):
+    keys, values = rng.standard_normal((2, 20, 3))
+    record = shown("hebb", keys, values, noise=0.05, rng=rng)
+    with pytest.raises(FwbioError, match="no rule called 'oja'"):
+        identify(record, rules=["hebb", "delta"])["oja"]
 
 
 def test_the_answer_as_a_dataset_names_every_axis_and_unit(seed):

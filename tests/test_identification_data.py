@@ -207,3 +207,12 @@ def test_one_snapshot_where_weights_start_leaves_nothing_to_explain(made):
             rules=["hebb"],
             observed="weights",
         )
+
+
+def test_gates_of_every_channel_that_vary_are_more_than_a_row(rng, tmp_path):
+    keys, values = rng.standard_normal((2, 6, 3))
+    gates = {"log_decay": -rng.uniform(size=(6, 3))}
+    made = reference.execute(program.make("gla", keys, values, keys, **gates), weights="all")
+    with pytest.raises(FwbioError, match="log_decay of every channel varies"):
+        write_csv(made, tmp_path / "gla.csv")
+    assert not list(tmp_path.iterdir())

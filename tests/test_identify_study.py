@@ -1,6 +1,7 @@
 """The study of identification: what it runs, how it goes on, and what it says of its findings."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from fwbio.analyses.identification.study_command import identification_command
 from fwbio.analyses.identification.study_foreign import FOREIGN
 from fwbio.analyses.identification.study_summary import by_rule, claims, confusion, wilson
 
-SERIES = {"rules", "noise", "steps", "readout", "spiking", "foreign"}
+SERIES = {"rules", "noise", "steps", "readout", "unit", "spiking", "foreign"}
 
 
 def test_the_study_is_of_every_rule_and_of_seeds_that_are_new():
@@ -56,12 +57,22 @@ def test_readouts_are_what_queries_read_of_the_weights_and_no_more():
     one = Case(series="readout", rule="delta", seed=0, steps=30, noise=0.0)
     record = study_cases.readouts(one)
     assert "weights" not in record
-    assert not record.attrs
+    assert not record.attrs and record.readout.attrs == {"units": "1"}
     clean = study_cases.case("delta", 0, steps=30, noise=0.0)
     t = 17
     np.testing.assert_allclose(
         record.readout[t], clean.weights.values[t].T @ clean["query"].values[t], rtol=1e-12
     )
+
+
+def test_weights_in_siemens_are_the_rules_in_another_unit():
+    one = Case(series="unit", rule="delta", seed=0, steps=30)
+    record = study_cases.in_siemens(one)
+    assert record.weights.attrs["units"] == "S" and not record.attrs
+    clean = study_cases.case("delta", 0, steps=30)
+    np.testing.assert_allclose(record.weights, 3e-9 * clean.weights, rtol=1e-12)
+    read = study_cases.in_siemens(replace(one, seed=1))
+    assert read.readout.attrs["units"] == "S" and "weights" not in read
 
 
 def test_spiking_records_hold_weights_of_every_step_and_nothing_that_gives_them_away():

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from fwbio.analyses.labels import attributes
+from fwbio.errors import unknown_name
 
 Verdict = Literal["identified", "equivalent", "can't tell", "none"]
 
@@ -94,6 +95,8 @@ class Identification:
         start: what the weights were taken to be before the first step: "zero", "given" (by
             `initial_weights`), or "observed", where they are first seen.
         trials: how many of the recording's trials were fitted, the first ones; 0 where not told.
+        scale: whether the rules' weights were taken to be in the observations' unit, "known", or up
+            to a factor.
     """
 
     observed: Literal["weights", "readout"]
@@ -103,10 +106,18 @@ class Identification:
     sentence: str
     start: Literal["zero", "given", "observed"] = "zero"
     trials: int = 0
+    scale: Literal["known", "fitted"] = "known"
 
     def __getitem__(self, rule: str) -> Candidate:
-        """The candidate of that name."""
-        return next(c for c in self.candidates if c.rule == rule)
+        """The candidate of that name.
+
+        Raises:
+            FwbioError: the rule was none of the candidates.
+        """
+        for candidate in self.candidates:
+            if candidate.rule == rule:
+                return candidate
+        raise unknown_name(rule, [c.rule for c in self.candidates], kind="rule", where="answer")
 
     def to_dataset(self) -> xr.Dataset:
         """The candidates as a dataset over `candidate`, and their constants over `parameter`.
@@ -149,6 +160,7 @@ class Identification:
             "sentence": self.sentence,
             "start": self.start,
             "trials": self.trials,
+            "scale": self.scale,
         }
         return dataset
 

@@ -97,7 +97,8 @@ def write_csv(record: xr.Dataset, path: str | Path) -> Path:
         The path.
 
     Raises:
-        FwbioError: the record has substeps, which rows can't hold, or the folder can't be written.
+        FwbioError: the record has substeps, or gates that vary by step and channel, which rows
+            can't hold, or the folder can't be written.
     """
     path = Path(path)
     if "substep" in record.dims:
@@ -133,12 +134,26 @@ def write_csv(record: xr.Dataset, path: str | Path) -> Path:
         block = over("weights", "step", "pre", "post")
         names = [f"weight_{i}_{j}" for i, j in np.ndindex(flat.sizes["pre"], flat.sizes["post"])]
         columns |= dict(zip(names, block.T, strict=True))
-    for gate in GATES:
-        if gate in flat and flat[gate].ndim == flat.key.ndim - 1:
-            columns[gate] = over(gate, "step")[:, 0]
+    columns |= {gate: over(gate, "step")[:, 0] for gate in _gates(flat, path)}
     with written_aside(path) as aside:
         pd.DataFrame(columns).to_csv(aside, index=False)
     return path
+
+
+def _gates(record: xr.Dataset, path: Path) -> list[str]:
+    """The gates that a row holds: one number a step."""
+    found = []
+    for gate in (name for name in GATES if name in record):
+        array = record[gate]
+        if not {"pre", "post"} & set(array.dims):
+            found.append(gate)
+        elif bool((array != array.isel(step=0)).any()):
+            raise FwbioError(
+                f"{gate} of every channel varies, which is more than a row holds",
+                where=str(path),
+                mend="use fwbio.record.save",
+            )
+    return found
 
 
 def _frame(path: Path) -> pd.DataFrame:

@@ -396,7 +396,7 @@ def _asked(given: _Layout) -> tuple[np.ndarray | None, np.ndarray | None]:
     if "readout" not in given.record:
         return queries, None
     readout = given.array("readout", "step", "post", gaps=True)
-    asked = queries.any(-1) & np.isfinite(readout).all(-1)
+    asked = queries.any(-1) & np.isfinite(readout).any(-1)
     return queries, np.where(asked[..., None], readout, np.nan) if asked.any() else None
 
 

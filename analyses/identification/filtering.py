@@ -8,7 +8,8 @@ variance r, so that what is left of the last prediction's error corrects the nex
 
 one variance p for all weights and a_t^2 the mean square that the step leaves of an error in one of
 them: the Kalman filter where steps multiply all weights alike (sums and scalar decays), and a
-predictor of fixed gain elsewhere. Read-outs y = W^T x correct W along x.
+predictor of fixed gain elsewhere. Read-outs y = W^T x correct W along x: the query, over what the
+rule divides by, or solved for.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import numpy as np
 from fwbio.analyses.identification.unknowns import Model
 from fwbio.local import stepper
 from fwbio.normal_form import NormalForm, advance, normal_form, normalised
-from fwbio.reference import read
+from fwbio.reference import asked
 
 FEW_PARTS = 30  # trials and steps of fewer observations are judged channel by channel
 DIFFERENCE = 1e-6  # step of a derivative, in units of its parameter
@@ -191,14 +192,15 @@ def _run(
         if t not in data.at:
             continue
         place = data.at[t]
-        error = data.values[place] - unit * writer.observed(state, t)
+        told, along = writer.observed(state, t)
+        error = data.values[place] - unit * told
         if data.mask is not None:
             error = error * data.mask[place]
         if place in data.adopted:
             # what is seen for the first time is where the memory starts: nothing predicts it
             state = state + data.adopted[place] * error / scale
             error = error * (1 - data.adopted[place])
-        s, state = variances.update(t, place, state, error, scale)
+        s, state = variances.update(place, state, error, along, scale)
         s = s[::group]
         here = error.reshape(points, group, *error.shape[1:])
         squares[:, :, place] = data.summed(here[:, 0] ** 2)
@@ -277,15 +279,18 @@ class _Writer:
             state = self._step(write, state)
         return state
 
-    def observed(self, state: np.ndarray, t: int) -> np.ndarray:
-        """The weights, or what the step's query reads."""
+    def observed(self, state: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The weights; or what the step's query reads y = W^T x, and x (setting, trial, pre)."""
         if self.model.observed == "weights":
-            return state
-        if self.form is None:
-            found: np.ndarray = np.einsum("...kv,...k->...v", state, self.query[:, :, t])
-            return found
-        drawn = normalised(read(self.form, t, state), self.form, np)
-        return drawn[..., : self.model.recording.post]
+            return state, None
+        x = self.query[:, :, t] if self.form is None else asked(self.form, t, state)
+        through = np.swapaxes(state, -1, -2) if self.terms.transposed else state
+        drawn = np.einsum("...kv,...k->...v", through, x)
+        if self.form is not None and self.terms.normaliser != "none":
+            n = drawn[..., -1:]
+            x = x * normalised(np.concatenate([np.ones_like(n), n], -1), self.form, np)
+            drawn = normalised(drawn, self.form, np)
+        return drawn[..., : self.model.recording.post], x
 
     def kept(self) -> np.ndarray | None:
         """The mean square of an error that a step leaves, (setting, trial, step); None where 1."""
@@ -317,10 +322,6 @@ class _Variances:
         self.p = np.full((len(rho), given.trials), start)
         self.exact = not rho.any() and given.initial is not None
         self.kept = None if self.exact else writer.kept()
-        plain = model.rule.terms.companion is None
-        self.corrects = model.observed == "weights" or plain
-        self.query = writer.query
-        self.power = (writer.query**2).sum(-1)
         self.first = min(data.adopted, default=-1)
 
     def step(self, t: int) -> None:
@@ -331,28 +332,36 @@ class _Variances:
         self.p = kept * self.p + self.rho
 
     def update(
-        self, t: int, place: int, state: np.ndarray, error: np.ndarray, scale: np.ndarray
+        self,
+        place: int,
+        state: np.ndarray,
+        error: np.ndarray,
+        along: np.ndarray | None,
+        scale: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The innovations' spread (setting, trial) and the corrected state."""
         if place == self.first:
             self.p = np.ones_like(self.p)
             return np.ones_like(self.p), state
-        if self.exact or not self.corrects:
+        if self.exact:
             return np.ones_like(self.p), state
         share = self.data.shares[:, place]
-        if self.model.observed == "weights":
+        if along is None:
             gain = self.p / (self.p + 1)
             spread = self.p + 1
             self.p = self.p * (1 - share * gain)
             change = gain[..., None, None] * error
         else:
-            power = self.power[:, :, t]
+            power = (along**2).sum(-1)
             spread = self.p * power + 1
-            along = (self.p / spread)[..., None] * self.query[:, :, t]
+            gain = (self.p / spread)[..., None] * along
             if self.model.rule.terms.transposed:
-                change = error[..., :, None] * along[..., None, :]
+                change = error[..., :, None] * gain[..., None, :]
             else:
-                change = along[..., :, None] * error[..., None, :]
-            along_query = self.p * power / spread / self.query.shape[-1]
-            self.p = self.p * (1 - share * along_query)
+                change = gain[..., :, None] * error[..., None, :]
+            self.p = self.p * (1 - share * self.p * power / spread / along.shape[-1])
+            beside = state.shape[-1] - change.shape[-1]
+            if beside:
+                # what the memory sums beside its weights is not in doubt
+                change = np.concatenate([change, np.zeros((*change.shape[:-1], beside))], -1)
         return spread, state + change / scale

@@ -21,7 +21,10 @@ EASING = np.array([0.1, 0.3, 10.0])  # of the next damping, by the one that did 
 REACHES, TEETH, SMALLEST = (0.5, 0.2, 0.05), 40, 0.02  # of combs, relative; least values
 SINGULAR = 1e-9  # share of the information on parameters one by one
 ROUNDING = 1e-8  # of derivatives by differences, in units of what was observed
-RHO_LEAST, RHO_MOST, RHO_START = 1e-7, 1e5, 1e-2
+RHO_LEAST, RHO_START = 1e-7, 1e-2
+# What reads divide by grows with the steps, and rho is the smaller for it that the read-outs show.
+RHO_STARTS = {"weights": (RHO_START,), "readout": (RHO_START, 1e3)}
+RHO_MOST = {"weights": 1e5, "readout": 1e9}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +62,11 @@ class Fit:
         rho: process over measurement noise, q / r.
         variance: sigma^2, the measurement noise where there is some (rho < inf).
         log_likelihood: of all numbers seen.
-        parts: of each trial and step, (trial, seen).
+        parts: of each trial and part, (trial, seen x channels).
         squares: |e|^2, likewise.
         counts: how many numbers, likewise.
+        channels: into how many parts every observation is cut.
+        process: the share of the innovations' variance that is the memory's own noise, from rho.
         covariance: of `theta`, (parameter, parameter); infinite where the data don't determine it.
         information: what they say of each parameter and of pairs of them, in units of what they say
             of one alone (parameter, parameter); 0 of those that change nothing.
@@ -75,6 +80,8 @@ class Fit:
     parts: np.ndarray
     squares: np.ndarray
     counts: np.ndarray
+    channels: int
+    process: float
     covariance: np.ndarray
     information: np.ndarray
 
@@ -145,8 +152,9 @@ def _simplest(model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray) -> F
 
 def _scout(model: Model, data: Seen) -> tuple[np.ndarray, np.ndarray]:
     """The best of all starts after a few steps each."""
-    points = _amplified(model, data, model.starts())
-    rho = np.full(len(points), RHO_START)
+    starts = RHO_STARTS[model.observed]
+    points = np.repeat(_amplified(model, data, model.starts()), len(starts), axis=0)
+    rho = np.resize(starts, len(points))
     if len(points) > STARTS:
         first = np.argsort(objective(filtered(model, data, points, rho)))[:STARTS]
         points, rho = points[first], rho[first]
@@ -192,6 +200,7 @@ def _climb(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Descend from several points at once, each with a damping and a stride in rho of its own."""
     low, high, felt = model.each("low"), model.each("high"), _felt(model, data)
+    most = RHO_MOST[model.observed]
     theta = np.clip(theta, low, high)
     points, count = theta.shape
     rows = np.arange(points)
@@ -201,7 +210,7 @@ def _climb(
     for _ in range(patience.iterations):
         _, here = derived(model, data, theta, rho)
         tried = np.stack([_step(here, theta, damping * f, low, high, felt) for f in DAMPINGS], 1)
-        rhos = rho[:, None] if patience.frozen else _rhos(rho, stride, vertex)
+        rhos = rho[:, None] if patience.frozen else _rhos(rho, stride, vertex, most)
         every_theta = np.repeat(tried[:, :, None], rhos.shape[1], axis=2)
         every_rho = np.broadcast_to(rhos[:, None], every_theta.shape[:3])
         values = objective(
@@ -214,7 +223,7 @@ def _climb(
         gain = np.subtract(best, value, out=np.zeros(points), where=better)
         damping = np.where(better, np.clip(damping * EASING[of_theta], 1e-12, None), damping * 30)
         if not patience.frozen:
-            vertex = _vertex(rhos[:, 1:4], values[rows, of_theta, 1:4])
+            vertex = _vertex(rhos[:, 1:4], values[rows, of_theta, 1:4], most)
         strayed = better & (np.abs(of_rho - 2) == 1)
         stride = np.where(strayed, stride, np.maximum(stride**0.3, 1.02))
         theta = np.where(better[:, None], tried[rows, of_theta], theta)
@@ -225,15 +234,15 @@ def _climb(
     return theta, rho
 
 
-def _rhos(rho: np.ndarray, stride: np.ndarray, vertex: np.ndarray) -> np.ndarray:
+def _rhos(rho: np.ndarray, stride: np.ndarray, vertex: np.ndarray, most: float) -> np.ndarray:
     """Shares of process noise to try: none, less, the same, more, the last parabola's vertex."""
     around = np.maximum(rho, RHO_LEAST)[:, None] * stride[:, None] ** [-1.0, 0.0, 1.0]
     around[:, 1] = rho
-    tried = [np.zeros((len(rho), 1)), around.clip(0, RHO_MOST), vertex[:, None]]
+    tried = [np.zeros((len(rho), 1)), around.clip(0, most), vertex[:, None]]
     return np.concatenate(tried, 1)
 
 
-def _vertex(rho: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _vertex(rho: np.ndarray, values: np.ndarray, most: float) -> np.ndarray:
     """Where the parabola through three points of equal strides in log rho is least, within them."""
     (before, here, after), middle = values.T, rho[:, 1]
     with np.errstate(all="ignore"):
@@ -241,7 +250,7 @@ def _vertex(rho: np.ndarray, values: np.ndarray) -> np.ndarray:
         stride = np.log(rho[:, 2] / middle)
         found = middle * np.exp(np.clip(0.5 * (before - after) / curvature, -1.5, 1.5) * stride)
     sound = np.isfinite(found) & (curvature > 0) & (middle > 0)
-    return np.where(sound, np.clip(found, 0, RHO_MOST), middle)
+    return np.where(sound, np.clip(found, 0, most), middle)
 
 
 def _felt(model: Model, data: Seen) -> np.ndarray:
@@ -295,9 +304,17 @@ def _summary(model: Model, data: Seen, theta: np.ndarray, rho: float) -> Fit:
         parts=parts,
         squares=squares,
         counts=counts,
-        covariance=_covariance(slopes, variance, information),
+        channels=data.parts,
+        process=_process(model, data, theta, here) if rho > 0 else 0.0,
+        covariance=_covariance(slopes, variance, information, data.parts),
         information=information,
     )
+
+
+def _process(model: Model, data: Seen, theta: np.ndarray, here: Filtered) -> float:
+    """The share of the innovations' variance that rho makes, not what is unknown of the start."""
+    still = filtered(model, data, theta[None], np.zeros(1))
+    return float(1 - (still.counts * still.spread).sum() / (here.counts * here.spread).sum())
 
 
 def lags(count: int) -> int:
@@ -305,14 +322,31 @@ def lags(count: int) -> int:
     return min(int(4 * (count / 100) ** (2 / 9)), max(count - 2, 0))
 
 
-def long_run(scores: np.ndarray) -> np.ndarray:
+def long_run(scores: np.ndarray, channels: int = 1) -> np.ndarray:
     """The covariance of a sum over trials and steps, errors hanging together over a few steps.
 
+    Of observations that are cut by channel, errors hang together within a channel or over all of
+    a step: the larger variance counts.
+
     Args:
-        scores: (trial, step, component).
+        scores: (trial, step x channel, component), the channel varying fastest.
+        channels: how many there are.
 
     Source: Newey & West 1987, 10.2307/1913610, whose weights keep it positive.
     """
+    trials, parts, components = scores.shape
+    cut = scores.reshape(trials, parts // channels, channels, components)
+    apart = np.swapaxes(cut, 1, 2).reshape(trials * channels, -1, components)
+    total = _lagged(apart)
+    if channels == 1:
+        return total
+    own, together = np.diag(total), np.diag(_lagged(cut.sum(2)))
+    grown = np.sqrt(np.maximum(together, own) / np.where(own > 0, own, 1.0))
+    return total * np.outer(grown, grown)
+
+
+def _lagged(scores: np.ndarray) -> np.ndarray:
+    """The covariance of the sum of (series, step, component), series being independent."""
     total = np.einsum("tsi,tsj->ij", scores, scores)
     reach = lags(scores.shape[1])
     for lag in range(1, reach + 1):
@@ -330,7 +364,9 @@ def _information(here: Slopes, felt: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _covariance(here: Slopes, variance: float, information: np.ndarray) -> np.ndarray:
+def _covariance(
+    here: Slopes, variance: float, information: np.ndarray, channels: int
+) -> np.ndarray:
     """The larger of what the likelihood's curvature and the scores' spread say, by parameter."""
     found = np.full(information.shape, np.inf)
     alive = np.diag(information) > 0
@@ -341,7 +377,7 @@ def _covariance(here: Slopes, variance: float, information: np.ndarray) -> np.nd
     kept = values > SINGULAR
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
     scores = here.scores[0][..., alive] / scale / variance
-    robust = inverse @ long_run(scores) @ inverse
+    robust = inverse @ long_run(scores, channels) @ inverse
     spread = np.maximum(np.diag(robust), 0.0)  # rounding may leave it below 0
     most = np.sqrt(np.maximum(np.diag(inverse), spread))
     correlated = robust / np.sqrt(np.outer(spread, spread) + 1e-300)

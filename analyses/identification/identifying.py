@@ -89,7 +89,7 @@ def identify(
             mend="name others, or leave them out for the whole table",
         )
     answer = decide(fitted, fit(_nothing(recording, seen)), refused)
-    answer = replace(answer, trials=recording.trials)
+    answer = replace(answer, trials=recording.trials, scale="fitted" if unit is None else "known")
     if not recording.left_out:
         return answer
     whole = recording.trials + recording.left_out
@@ -152,6 +152,12 @@ def _observed(recording: Recording, observed: str) -> Observed:
 
 
 def _check_explained(recording: Recording, seen: Observed) -> None:
+    if seen == "readout" and recording.initial is None:
+        raise FwbioError(
+            "read-outs do not show the weights that they start from",
+            where="readout",
+            mend="give `initial_weights`, or say initial='zero' where they were zero",
+        )
     if seen == "weights" and recording.initial is None and len(recording.snapshots) < 2:
         raise FwbioError(
             "one snapshot is where the weights start, and none is left to explain",

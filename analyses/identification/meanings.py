@@ -27,6 +27,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "beta": "strength of writing, or of rules that correct errors the share of the error that"
         " a key of length 1 corrects",
         "erase": "share of what a key of length 1 reads that is erased before writing",
+        "erase_factor": "factor on the recorded erase",
         "ridge": "penalty of the regression that reads",
         "theta_p": "key times error above which weights grow",
         "theta_d": "key times error below minus which weights shrink",
@@ -87,12 +88,11 @@ def in_units(answer: Identification, record: Recording | xr.Dataset) -> Identifi
     recording = record if isinstance(record, Recording) else from_record(record)
     units = recording.weight_units if answer.observed == "weights" else recording.readout_units
     carried = units if units not in {"", "1"} else ARBITRARY
-    theirs = _in_their_unit(answer, units)
     interval = _even_interval(recording)
     made = []
     for candidate in answer.candidates:
         names = [p.name for p in candidate.parameters]
-        carries = ("scale" if "scale" in names else "beta") if theirs else None
+        carries = ("scale" if "scale" in names else "beta") if answer.scale == "fitted" else None
         told = [
             replace(p, units=carried) if p.name == carries and p.units == "1" else p
             for p in candidate.parameters
@@ -101,17 +101,6 @@ def in_units(answer: Identification, record: Recording | xr.Dataset) -> Identifi
             told = [each for p in told for each in _timed(p, interval)]
         made.append(replace(candidate, parameters=tuple(told)))
     return replace(answer, candidates=tuple(made))
-
-
-def _in_their_unit(answer: Identification, units: str) -> bool:
-    """Whether the recording's unit is in the constants: not where a scale was to be left out."""
-    fitted = [c for c in answer.candidates if c.refused is None]
-    if any(p.name == "scale" for c in fitted for p in c.parameters):
-        return True
-    terms = [RULES[c.rule].terms for c in fitted if c.rule in RULES]
-    # such rules have a scale unless weights are taken to be in the rule's own unit
-    known = any(not t.linear or t.erase == "key" for t in terms)
-    return units != "1" and not known
 
 
 def _even_interval(recording: Recording) -> float | None:

@@ -66,6 +66,31 @@ def case(
         `key`, `value`, `query`, `interval` [s] and the noisy `weights` of all steps; the constants
         are in the attribute `truth`, by the names of `Parameter`.
     """
+    made, truth, rng = run(rule, seed, pre=pre, post=post, steps=steps)
+    seen = noisy(made["weights"].values, noise, rng)
+    record = made[["key", "value", "query", "interval"]].assign(
+        weights=(("step", "pre", "post"), seen, made["weights"].attrs),
+    )
+    record.attrs = {"truth": truth, "rule": rule}
+    return record
+
+
+def run(
+    rule: str, seed: int, *, pre: int = PRE, post: int = POST, steps: int = STEPS
+) -> tuple[xr.Dataset, dict[str, Any], np.random.Generator]:
+    """What a rule made of constants drawn at random, as of `case` without noise.
+
+    Args:
+        rule: a name of `RULES_STUDIED`.
+        seed: of everything drawn.
+        pre: presynaptic channels.
+        post: postsynaptic channels.
+        steps: presentations.
+
+    Returns:
+        The reference's record with all weights and with `interval`, the constants, and what else is
+        drawn by.
+    """
     rng = drawn_by(rule, seed)
     terms = RULES[rule].terms
     volleys = terms.plasticity in VOLLEYS
@@ -76,13 +101,8 @@ def case(
     if "interval" in RULES[rule].streams:
         streams["interval"] = interval
     made = reference.execute(program.make(rule, key, value, query, **streams), weights="all")
-    seen = noisy(made["weights"].values, noise, rng)
-    record = made[["key", "value", "query"]].assign(
-        interval=("step", interval, {"units": "s", "long_name": "time since the step before"}),
-        weights=(("step", "pre", "post"), seen, made["weights"].attrs),
-    )
-    record.attrs = {"truth": truth, "rule": rule}
-    return record
+    made["interval"] = ("step", interval, {"units": "s", "long_name": "time since the step before"})
+    return made, truth, rng
 
 
 def drawn_by(rule: str, seed: int, *purpose: int) -> np.random.Generator:

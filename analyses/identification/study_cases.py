@@ -20,23 +20,31 @@ from fwbio.analyses.identification.study import (
     drawn_by,
     is_right,
     noisy,
+    run,
     study,
 )
 from fwbio.analyses.identification.study_foreign import FOREIGN, foreign
 from fwbio.rules import RULES
 
-Series = Literal["rules", "noise", "steps", "readout", "spiking", "foreign"]
+Series = Literal["rules", "noise", "steps", "readout", "unit", "spiking", "foreign"]
 
 FIRST, SEEDS, FEW_SEEDS = 3000, 10, 4  # seeds below FIRST were used to develop the method
 QUICK_FIRST = 0
 VARIED = ("hebb", "retnet", "gla", "delta", "gated_delta", "oja")  # one a family
+READ = (*VARIED, "linear_attention", "mlstm", "mesa")  # and all that divide by something
 NOISES = (0.0, 0.02, 0.1, 0.2)
 LENGTHS = (25, 50, 100, 400)
+UNIT = 3e-9
 SPIKING = ("hebb", "retnet", "delta", "gated_delta", "longhorn", "efla")
 SPIKING_BETA, SPIKING_DECAY = 0.4, 0.95
 SPIKING_STEPS, SPIKING_PRE, SPIKING_POST = 60, 16, 8
-# Steps of a spiking record last equally long.
-OF_EQUAL_STEPS: Mapping[str, frozenset[str]] = MappingProxyType({"hebb": frozenset({"stdp"})})
+# What makes the same of the recordings of a series, besides `study.EQUIVALENT`.
+ALIKE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "spiking": {"hebb": frozenset({"stdp"})},
+        "unit": {"gated_delta": frozenset({"comba"})},
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +92,8 @@ def cases(*, quick: bool = False, seeds: int = SEEDS) -> list[Case]:
         varied = [Case(series="rules", rule=rule, seed=seed) for rule in VARIED]
         found += [replace(one, series="noise", noise=x) for one in varied for x in NOISES]
         found += [replace(one, series="steps", steps=x) for one in varied for x in LENGTHS]
-        found += [replace(one, series="readout") for one in varied]
+        found += [Case(series="readout", rule=rule, seed=seed) for rule in READ]
+        found += [Case(series="unit", rule=rule, seed=seed) for rule in READ]
         found += [
             Case(series="spiking", rule=rule, seed=seed, noise=0.0, steps=SPIKING_STEPS)
             for rule in SPIKING
@@ -124,16 +133,29 @@ def carry_out(one: Case) -> dict[str, Any]:
 
 
 def readouts(one: Case) -> xr.Dataset:
-    """A recording of what queries read, y = W^T q with noise, of weights that nobody saw.
+    """A recording of what queries read, with noise, of weights that nobody saw.
 
     Args:
-        one: of a rule that is read so.
+        one: of any rule of the table.
     """
-    clean = case(one.rule, one.seed, noise=0.0, steps=one.steps)
-    read = np.einsum("tkv,tk->tv", clean["weights"].values, clean["query"].values)
-    seen = noisy(read, one.noise, drawn_by(one.rule, one.seed, 1))
-    record = clean.drop_vars("weights").drop_attrs(deep=False)
+    made, _, _ = run(one.rule, one.seed, steps=one.steps)
+    seen = noisy(made["readout"].values, one.noise, drawn_by(one.rule, one.seed, 1))
+    record = made[["key", "value", "query", "interval"]].drop_attrs(deep=False)
     return record.assign(readout=(("step", "post"), seen, {"units": "1"}))
+
+
+def in_siemens(one: Case) -> xr.Dataset:
+    """A recording in siemens, so many of which are one of the rule's unit; read-outs of odd seeds.
+
+    Args:
+        one: of any rule of the table.
+    """
+    if one.seed % 2:
+        record, name = readouts(one), "readout"
+    else:
+        record, name = case(one.rule, one.seed, noise=one.noise, steps=one.steps), "weights"
+    record = record.drop_attrs(deep=False)
+    return record.assign({name: (UNIT * record[name]).assign_attrs(units="S")})
 
 
 def spikes(one: Case) -> xr.Dataset:
@@ -169,15 +191,19 @@ def of_no_rule(one: Case) -> xr.Dataset:
 
 
 _MADE: Mapping[str, Callable[[Case], xr.Dataset]] = MappingProxyType(
-    {"readout": readouts, "spiking": spikes, "foreign": of_no_rule}
+    {"readout": readouts, "unit": in_siemens, "spiking": spikes, "foreign": of_no_rule}
 )
 
 
 def _is_right(one: Case, answer: Identification) -> bool:
     if one.series == "foreign":
         return answer.verdict == "none"
-    alike = OF_EQUAL_STEPS.get(one.rule, frozenset()) if one.series == "spiking" else frozenset()
-    return is_right(one.rule, [rule for rule in answer.rules if rule not in alike])
+    return is_right(one.rule, set(answer.rules) - alike(one.series, one.rule))
+
+
+def alike(series: str, rule: str) -> frozenset[str]:
+    """Rules that make the same as a rule of the recordings of a series alone."""
+    return ALIKE.get(series, {}).get(rule, frozenset())
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fwbio.analyses.identification.nesting import related
 from fwbio.analyses.identification.study import EQUIVALENT, NOISE, POST, PRE, is_right
-from fwbio.analyses.identification.study_cases import FIRST, OF_EQUAL_STEPS
+from fwbio.analyses.identification.study_cases import ALIKE, FIRST, alike
 from fwbio.analyses.identification.study_summary import (
     Claim,
     by_condition,
@@ -30,11 +30,20 @@ SERIES: Mapping[str, str] = MappingProxyType(
         "noise": "noise on the weights, or none",
         "steps": "the length of the recording",
         "readout": f"only read-outs are seen, {100 * NOISE:g} % noise on them",
+        "unit": "weights, or of odd seeds read-outs, in a unit that is not the rule's",
         "spiking": "weights are conductances between spiking cells",
         "foreign": "memories that follow no rule of the table",
     }
 )
 FOREIGN = "foreign"
+WHY: Mapping[str, str] = MappingProxyType(
+    {
+        "spiking": "of spiking records: their steps last equally long, so that a window of spike"
+        " timing is a constant factor",
+        "unit": "where the unit is not told: error correction of an unknown unit erases with a"
+        " strength of its own",
+    }
+)
 
 
 def page(table: pd.DataFrame, command: str) -> str:
@@ -144,11 +153,9 @@ def _judged() -> list[str]:
         "",
         *[_item(f"{listed(sorted(names))}: {why}.") for names, why in EQUIVALENT.items()],
         *[
-            _item(
-                f"{rule} and {listed(sorted(names))}, of spiking records: their steps last equally"
-                " long, so that a window of spike timing is a constant factor."
-            )
-            for rule, names in OF_EQUAL_STEPS.items()
+            _item(f"{rule} and {listed(sorted(names))}, {WHY[series]}.")
+            for series, rules in ALIKE.items()
+            for rule, names in rules.items()
         ],
         "",
         _filled(
@@ -245,8 +252,7 @@ def _how(series: str, rule: str, names: Sequence[str]) -> str:
     """Whether an answer is right, and how what it names is related to the rule."""
     if not names:
         return "**not right**: nothing is named"
-    spiking = OF_EQUAL_STEPS.get(rule, frozenset()) if series == "spiking" else frozenset()
-    if is_right(rule, [name for name in names if name not in spiking]):
+    if is_right(rule, set(names) - alike(series, rule)):
         return "right: one rule on such data"
     relations = dict.fromkeys(related(rule, name) for name in names if name != rule)
     told = "not told from others" if rule in names else "another rule"

@@ -103,7 +103,10 @@ def run(
 
 def fingerprint() -> str:
     """What tells this code from code that may answer otherwise."""
-    text = b"".join(Path(str(import_module(name).__file__)).read_bytes() for name in DECISIVE)
+    files = [Path(str(import_module(name).__file__)) for name in DECISIVE]
+    for package, kind in (("fwbio.models", "*.py"), ("fwbio.data", "*.toml")):
+        files += sorted(Path(str(import_module(package).__file__)).parent.glob(kind))
+    text = b"".join(path.read_bytes() for path in files)
     return hashlib.sha256(text).hexdigest()[:16]
 
 

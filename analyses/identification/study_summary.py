@@ -196,6 +196,7 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
         "noise": by_condition(table, "noise", "noise").to_dict("records"),
         "steps": by_condition(table, "steps", "steps").to_dict("records"),
         "readout": wilson(table[table.series == "readout"].right)._asdict(),
+        "unit": wilson(table[table.series == "unit"].right)._asdict(),
         "spiking": wilson(table[table.series == "spiking"].right)._asdict(),
         "foreign": wilson(table[table.series == "foreign"].right)._asdict(),
         "mistakes": mistakes(table).to_dict("records"),

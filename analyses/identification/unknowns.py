@@ -170,7 +170,7 @@ def model(rule: Rule, recording: Recording, *, observed: Observed, scale: float 
     rule = replace(rule, terms=seen)
     for stream in rule.streams:
         getattr(build, stream)()
-    if scale is None and _own_scale(seen, build):
+    if scale is None and _own_scale(seen):
         build.add(Unknown(name="scale", low=1e-9, high=1e9, typical=1.0))
     return Model(
         rule=rule,
@@ -194,9 +194,12 @@ def _refuse(rule: Rule, recording: Recording) -> None:
         raise Refused(f"its values last {shortest:g} s, and steps of the recording are shorter")
 
 
-def _own_scale(terms: Terms, build: "_Build") -> bool:
-    """Whether a unit of the weights is more than another write strength."""
-    return not terms.linear or terms.erase == "key"
+def _own_scale(terms: Terms) -> bool:
+    """Whether a unit of what is observed is more than another write strength.
+
+    It is where the weights enter what is written, and where they are read by what grows with them.
+    """
+    return not terms.linear or terms.erase == "key" or terms.companion is not None
 
 
 class _Build:
@@ -282,10 +285,12 @@ class _Build:
 
     def erase(self) -> None:
         """An erase gate: of each pre channel, or of rules that erase along keys, one for all."""
-        size = self.recording.pre if self.terms.erase == "gate" else 1
-        starts = tuple(share / self.power for share in SHARES)
+        gate = self.terms.erase == "gate"
+        size = self.recording.pre if gate else 1
+        known = gate and "erase" in self.recording.courses
+        starts = (1.0,) if known else tuple(share / self.power for share in SHARES)
         unknown = Unknown(
-            name="erase",
+            name="erase_factor" if known else "erase",
             size=size,
             channels="pre" if size > 1 else "",
             neutral=0.0,
@@ -303,7 +308,9 @@ class _Build:
         self.constants(unknown, "erase_key", keys * self._erasing())
 
     def _erasing(self) -> np.ndarray:
-        """How erasing varies in time: as writing does, where one strength governs both."""
+        """How erasing varies in time: as recorded; as writing where one strength governs both."""
+        if self.terms.erase == "gate":
+            return self.course("erase", self.recording.pre, self.time)
         if self.terms.erase == "erase_key":
             return self.course("beta", 1, self.time)
         return np.ones((1, 1, self.time, 1))

@@ -169,7 +169,7 @@ def _vuong_fits(one: Fit, other: Fit, count: int, other_count: int, total: float
     difference = one.parts - other.parts
     gain = difference.sum() - (count - other_count) / 2 * np.log(total)
     centred = difference - difference.mean()
-    return float(gain / np.hypot(np.sqrt(long_run(centred[..., None])[0, 0]), BLUR))
+    return float(gain / np.hypot(np.sqrt(long_run(centred[..., None], one.channels)[0, 0]), BLUR))
 
 
 def _same(one: Rival, other: Rival) -> bool:
@@ -199,7 +199,7 @@ def _worth_little(r: Rival, best: Rival, nothing: Fit) -> bool:
     left, total = r.fit.squares.sum(), nothing.squares.sum()
     gained = left - best.fit.squares.sum()
     little = max(WORTH * total, min(LEFT * left, MOST * total))
-    if _process(best.fit) < OWN:
+    if best.fit.process < OWN:
         little = EXACT * total
     return bool(0 <= gained < little)
 
@@ -207,12 +207,6 @@ def _worth_little(r: Rival, best: Rival, nothing: Fit) -> bool:
 def _noisy(fit: Fit) -> int:
     """1 where the memory's own noise was fitted, else 0."""
     return int(fit.rho > 0)
-
-
-def _process(fit: Fit) -> float:
-    """The share of what a fit leaves that is not noise of observing."""
-    squares = fit.squares.sum()
-    return float(np.clip(1 - fit.variance * fit.counts.sum() / squares, 0, 1)) if squares else 0.0
 
 
 def _candidate(r: Rival, nothing: Fit, total: float, z: float, alike: Sequence[str]) -> Candidate:
@@ -227,7 +221,7 @@ def _candidate(r: Rival, nothing: Fit, total: float, z: float, alike: Sequence[s
         bic=float(_bic(r, total)),
         explained=float(1 - fit.squares.sum() / nothing.squares.sum()),
         residual=float(np.sqrt(p / seen)),
-        process=_process(fit),
+        process=fit.process,
         z=z,
         equivalent=tuple(name for name in alike if name != r.name),
     )
@@ -338,7 +332,8 @@ def _none(chosen: Rival, best: Rival, candidates: dict[str, Candidate], seen: st
         told += f", and {best.name}, which has more constants, {_percent(other.explained)}"
     if found.explained >= CHANCE:
         return f"{told}; {_percent(found.explainable)} are not noise of observing."
-    if chosen.fit.model.recording.start == "zero":
+    given = chosen.fit.model
+    if given.observed == "weights" and given.recording.start == "zero":
         told += " (if weights started at zero; else say initial='observed')"
     return f"{told}: hardly more than weights that change by chance."
 
