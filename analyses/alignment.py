@@ -225,15 +225,21 @@ def rsa(
     some = ~(np.isnan(a) | np.isnan(b))
     count = np.maximum(some.sum(-1, keepdims=True), 1)
     if ranks:
-        a, b = (_ranks(m, some) for m in (a, b))
+        a, b = (_ranks(m, some, relative=metric == "euclidean") for m in (a, b))
     a, b = (np.where(some, m, 0) for m in (a, b))
     a, b = (np.where(some, m - m.sum(-1, keepdims=True) / count, 0) for m in (a, b))
     spread = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     return np.where(spread > 0, (a * b).sum(-1) / np.where(spread > 0, spread, 1), np.nan)
 
 
-def _ranks(values: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Ranks along the last axis of `some`; values that differ by rounding are ties."""
+def _ranks(values: np.ndarray, some: np.ndarray, *, relative: bool) -> np.ndarray:
+    """Ranks along the last axis of `some`; values that differ by rounding are ties.
+
+    Those of distances, which have a unit, by rounding of the largest; 1 - r is rounded as 1 is.
+    """
+    if relative:
+        largest = np.where(some, values, 0).max(-1, keepdims=True, initial=0)
+        values = values / np.where(largest > 0, largest, 1)
     kept = np.where(some, np.round(values, 12), np.nan)
     policy = "propagate" if some.all() else "omit"
     return np.asarray(rankdata(kept, axis=-1, nan_policy=policy))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.spatial
 import scipy.stats
 from programs import random_program
 from tolerances import TOLERANCES, assert_close, assert_expected
@@ -92,6 +93,26 @@ def test_a_measure_is_one_for_what_it_is_blind_to_and_for_nothing_else(name, cha
         assert_close(found, np.ones(3), "turned matrices")
     else:
         assert (found < 1 - TOLERANCES["turned matrices"].value).all()
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("unit", [1e-15, 1e-9, 1e12])
+def test_a_measure_is_blind_to_the_unit(name, unit, rng):
+    """Weights are conductances as well: some nanosiemens, in siemens."""
+    x, y = rng.standard_normal((2, 3, ROWS, COLUMNS))
+    assert_close(SIMILARITIES[name](unit * x, y), SIMILARITIES[name](x, y), "turned matrices")
+    assert_close(SIMILARITIES[name](x, unit * y), SIMILARITIES[name](x, y), "turned matrices")
+
+
+@pytest.mark.parametrize("scale", [1e-13, 1.0, 1e6])
+def test_equal_distances_share_a_rank(scale, rng):
+    """Rows that repeat, and corners of a cube: distances that differ by rounding alone."""
+    cube = np.stack(np.meshgrid(*[[0.1, 0.4]] * 3), -1).reshape(-1, 3)
+    for x in (cube, rng.standard_normal((4, 3))[[0, 0, 1, 1, 2, 3, 3, 3]]):
+        y = rng.standard_normal((8, 5))
+        exact = [scipy.spatial.distance.pdist(m).round(9) for m in (x, y)]
+        expected = scipy.stats.spearmanr(*exact).statistic
+        assert_close(euclidean_rsa(scale * x, y), expected, "turned matrices")
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
