@@ -14,6 +14,7 @@ import click
 from fwbio import RULES, FwbioError, __version__
 from fwbio.analyses.benchmarks.command import bench_command
 from fwbio.analyses.capacity_command import capacity_command
+from fwbio.analyses.classical_command import classical_command
 from fwbio.analyses.checkpoint_command import checkpoint_option, compare_checkpoint, print_again
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
 from fwbio.analyses.departures_command import departures_command
@@ -232,6 +233,7 @@ main.add_command(identify_command)
 bench_command.add_command(identification_command)
 sweep_command.add_command(capacity_command)
 sweep_command.add_command(departures_command)
+sweep_command.add_command(classical_command)
 main.add_command(sweep_command)
 
 
