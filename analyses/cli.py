@@ -14,8 +14,8 @@ import click
 from fwbio import RULES, FwbioError, __version__
 from fwbio.analyses.benchmarks.command import bench_command
 from fwbio.analyses.capacity_command import capacity_command
-from fwbio.analyses.classical_command import classical_command
 from fwbio.analyses.checkpoint_command import checkpoint_option, compare_checkpoint, print_again
+from fwbio.analyses.classical_command import classical_command
 from fwbio.analyses.compare import PROGRAMMERS, Comparison, compare, require_comparison
 from fwbio.analyses.departures_command import departures_command
 from fwbio.analyses.identification.command import identify_command
