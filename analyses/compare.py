@@ -15,7 +15,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from fwbio.analyses import agreement, recall, streams
-from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC, execute, unsupported
+from fwbio.analyses.substrates import SUBSTRATES, attempt, execute
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.record import versions
 from fwbio.rules import RULES
@@ -78,17 +78,18 @@ class Comparison:
     synaptic_trials: int = 8
     seed: int = 0
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    synapses: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.task not in PAIR_TASKS:
             raise unknown_name(self.task, PAIR_TASKS, kind="task", where="task")
-        known: dict[str, Iterable[str]] = {
-            "rules": RULES,
-            "programmers": PROGRAMMERS,
-            "substrates": SUBSTRATES,
-        }
+        known: dict[str, Iterable[str]]
+        known = {"rules": RULES, "programmers": PROGRAMMERS, "substrates": SUBSTRATES}
         for name, table in known.items():
             require_names(name, getattr(self, name), tuple(table))
+        require_names("options", tuple(self.options), tuple(SUBSTRATES), empty=True)
         require_whole("synaptic_trials", self.synaptic_trials, 1)
         require_whole("seed", self.seed, 0)
         for name in self.sizes:
@@ -113,7 +114,12 @@ class Comparison:
         )
 
     def command(self) -> str:
-        """The shell command that repeats it, every setting spelled out."""
+        """What repeats it, every setting spelled out: in the shell, or where it can't, in Python.
+
+        The command has no words for options, training and synapses.
+        """
+        if self.options or self.training or self.synapses:
+            return called(f"{__name__}.compare", asdict(self))
         words = ["fwbio", "compare", "--task", self.task]
         for name in ("rules", "programmers", "substrates"):
             words += [f"--{name}", ",".join(getattr(self, name))]
@@ -124,12 +130,24 @@ class Comparison:
         return shlex.join([*words, "--out", "DIR"])
 
 
+def called(function: str, arguments: Mapping[str, Any]) -> str:
+    """The Python that calls a function, its keyword arguments spelled out.
+
+    >>> print(called("math.hypot", {"a": 3, "b": np.float64(4)}))
+    from math import hypot
+    hypot(a=3, b=4.0)
+    """
+    module, _, name = function.rpartition(".")
+    given = ", ".join(f"{key}={_plain(value)!r}" for key, value in arguments.items())
+    return f"from {module} import {name}\n{name}({given})"
+
+
 def compare(
     task: str = "digits",
     *,
-    rules: Iterable[str] = ("hebb", "delta", "gated_delta"),
-    programmers: Iterable[str] = tuple(PROGRAMMERS),
-    substrates: Iterable[str] = tuple(SUBSTRATES),
+    rules: str | Iterable[str] = ("hebb", "delta", "gated_delta"),
+    programmers: str | Iterable[str] = tuple(PROGRAMMERS),
+    substrates: str | Iterable[str] = tuple(SUBSTRATES),
     pairs: int = 20,
     noise: float = 0.3,
     gap: int = 0,
@@ -147,7 +165,7 @@ def compare(
 
     Args:
         task: a name of `fwbio.tasks.PAIR_TASKS`.
-        rules: names of `fwbio.RULES`.
+        rules: names of `fwbio.RULES`; here and below, a string is one name.
         programmers: of "designed", "trained" and "synaptic".
         substrates: of "reference", "kernel", "flow", "rate" and "spiking"; the reference is run
             anyway, since the others are measured against it.
@@ -168,8 +186,9 @@ def compare(
     Returns:
         A tree: `/<programmer>/<substrate>/<rule>` is a record, `/episode` what was shown,
         `/summary` one row a metric with the variables of `COLUMNS`. The root's attrs are
-        `config`, `command`, `versions` and `ledger`: the runs that were not done, each with its
-        programmer, substrate, rule and reason.
+        `config`, the settings of `Comparison`; `command`, what repeats it, in the shell or in
+        Python; `versions`; and `ledger`: the runs that were not done, each with its programmer,
+        substrate, rule and reason.
 
     Raises:
         FwbioError: an unknown name or a number out of range, before anything is run; a program
@@ -177,9 +196,9 @@ def compare(
     """
     config = Comparison(
         task=task,
-        rules=tuple(rules),
-        programmers=tuple(programmers),
-        substrates=tuple(substrates),
+        rules=named("rules", rules),
+        programmers=named("programmers", programmers),
+        substrates=named("substrates", substrates),
         pairs=pairs,
         noise=noise,
         gap=gap,
@@ -187,9 +206,11 @@ def compare(
         synaptic_trials=synaptic_trials,
         seed=seed,
         sizes=dict(sizes or {}),
+        options={name: dict(given) for name, given in (options or {}).items()},
+        training=dict(training or {}),
+        synapses=dict(synapses or {}),
     )
-    options = dict(options or {})
-    require_names("options", tuple(options), tuple(SUBSTRATES), empty=True)
+    told = {"config": asdict(config), "command": config.command()}
     episode = config.episode()
     if set(NETS) & set(config.programmers) and not config.sizes.keys().isdisjoint({"pre", "post"}):
         raise FwbioError(
@@ -197,7 +218,7 @@ def compare(
             where="sizes",
             mend="leave these out, or ask for programmers designed",
         )
-    readout = _readout(synapses or {}) if "synaptic" in config.programmers else None
+    readout = _readout(config.synapses) if "synaptic" in config.programmers else None
     ordered = [s for s in SUBSTRATES if s == "reference" or s in config.substrates]
     bar = tqdm(
         total=len(config.programmers) * len(ordered) * len(config.rules),
@@ -209,21 +230,20 @@ def compare(
     ledger: list[dict[str, str]] = []
     rows: list[dict[str, Any]] = []
     with bar, _folder(checkpoints) as folder:
-        nets = _Nets(
-            config=config,
-            folder=folder,
-            training=dict(training or {}),
-            synapses=readout,
-            progress=within,
-        )
+        nets = _Nets(config=config, folder=folder, synapses=readout, progress=within)
         for programmer in config.programmers:
             for rule in config.rules:
                 bar.set_postfix_str(f"{programmer} program of {rule}")
                 program, imposed = _program(programmer, rule, episode, nets)
                 for substrate in ordered:
                     bar.set_postfix_str(f"{programmer} {rule} on {substrate}")
-                    record, reason = _attempt(
-                        program, rule, substrate, config, options.get(substrate), within
+                    record, reason = attempt(
+                        program,
+                        substrate,
+                        trials=config.synaptic_trials,
+                        seed=config.seed,
+                        progress=within,
+                        options=config.options.get(substrate),
                     )
                     bar.update()
                     case = {"programmer": programmer, "substrate": substrate, "rule": rule}
@@ -235,14 +255,7 @@ def compare(
                         reference = record
                         wanted = record if imposed is program else execute(imposed, "reference")
                     rows += _rows(record, reference, wanted, case, config)
-    root = xr.Dataset(
-        attrs={
-            "config": asdict(config),
-            "command": config.command(),
-            "versions": versions(),
-            "ledger": ledger,
-        }
-    )
+    root = xr.Dataset(attrs={**told, "versions": versions(), "ledger": ledger})
     table = tabled(pd.DataFrame(rows, columns=list(COLUMNS)))
     nodes = {"/": root, "/episode": episode, **records, "/summary": table}
     return xr.DataTree.from_dict({at: compressed(node) for at, node in nodes.items()})
@@ -278,13 +291,30 @@ def require_comparison(tree: xr.DataTree | xr.Dataset, *, where: str) -> xr.Data
     )
 
 
+def named(argument: str, given: str | Iterable[str]) -> tuple[str, ...]:
+    """Names as they were given: several, or a string that is one.
+
+    Raises:
+        FwbioError: neither.
+    """
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, Iterable):
+        raise FwbioError(f"{given!r} is no name", where=argument, mend="give one name, or several")
+    return tuple(given)
+
+
 def require_names(
     argument: str, names: tuple[str, ...], known: tuple[str, ...], *, empty: bool = False
 ) -> None:
     """Refuse names that there are not, that are repeated, or, unless `empty`, that are none."""
+    kind = argument.removesuffix("s")
     for name in names:
+        if not isinstance(name, str):
+            what = f"a {kind} is given by its name, not as {type(name).__name__}"
+            raise FwbioError(what, where=argument, mend=f"choose from {', '.join(sorted(known))}")
         if name not in known:
-            raise unknown_name(name, known, kind=argument.removesuffix("s"), where=argument)
+            raise unknown_name(name, known, kind=kind, where=argument)
     if len(set(names)) < len(names):
         raise FwbioError(
             f"{', '.join(names)} repeats a name", where=argument, mend="name each once"
@@ -314,11 +344,10 @@ def _folder(given: str | Path | None) -> Iterator[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Nets:
-    """Where slow nets come from: their training, the folder that keeps them, their synapses."""
+    """Where slow nets come from: the folder that keeps them, their synapses."""
 
     config: Comparison
     folder: Path
-    training: Mapping[str, Any]
     synapses: "NmdaReadout | None"
     progress: bool
 
@@ -328,7 +357,7 @@ class _Nets:
 
         names = ("task", "pairs", "noise", "gap", "seed")
         shared = {name: getattr(self.config, name) for name in names}
-        wanted = TrainingConfig(rule=rule, **shared, **self.training)
+        wanted = TrainingConfig(rule=rule, **shared, **self.config.training)
         return train(wanted, self.folder, progress=self.progress)
 
 
@@ -362,33 +391,6 @@ def _program(
     synaptic = SynapticProgrammer(trained=trained, model=nets.synapses, seed=nets.config.seed)
     first = episode.isel(trial=slice(nets.config.synaptic_trials))
     return synaptic(first, rule, progress=nets.progress), trained(first, rule)
-
-
-def _attempt(
-    program: xr.Dataset,
-    rule: str,
-    substrate: str,
-    config: Comparison,
-    options: Mapping[str, Any] | None,
-    progress: bool,
-) -> tuple[xr.Dataset | None, str | None]:
-    """The record of a run, or the reason why there is none."""
-    if reason := unsupported(rule, substrate):
-        return None, reason
-    if substrate not in SYNAPTIC:
-        return execute(program, substrate, options=options), None
-    first = program.isel(trial=slice(config.synaptic_trials))
-    try:
-        return (
-            execute(first, substrate, seed=config.seed, progress=progress, options=options),
-            None,
-        )
-    except FwbioError as error:
-        # Synapses refuse some programs of a rule that they do run (a negative rate, say): that is
-        # a finding. With options it may as well be a mistake in those.
-        if options:
-            raise
-        return None, f"{error.what}; {error.mend}"
 
 
 def _rows(
@@ -428,6 +430,15 @@ def tabled(frame: pd.DataFrame) -> xr.Dataset:
     table = xr.Dataset(columns, coords={"row": np.arange(len(frame))})
     table["value"].attrs = {"units": "1", "long_name": "value of the metric"}
     return table
+
+
+def _plain(value: Any) -> Any:
+    """The value, with Python's own numbers in place of NumPy's."""
+    if isinstance(value, Mapping):
+        return {name: _plain(x) for name, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def compressed(node: xr.Dataset) -> xr.Dataset:

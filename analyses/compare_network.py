@@ -13,7 +13,14 @@ from tqdm import tqdm
 
 from fwbio import reference
 from fwbio.analyses import agreement
-from fwbio.analyses.compare import compressed, require_names, require_whole, tabled
+from fwbio.analyses.compare import (
+    called,
+    compressed,
+    named,
+    require_names,
+    require_whole,
+    tabled,
+)
 from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC
 from fwbio.errors import FwbioError
 from fwbio.record import versions
@@ -59,6 +66,7 @@ class NetworkComparison:
         trials, synaptic_trials: sequences, and how many of them, the first ones, synapses run.
         seed: of the sequences and of the synapses' noise.
         sizes: the task's sizes, all but `trials`.
+        options: further arguments of each substrate's `execute`, by substrate.
 
     Raises:
         FwbioError: an unknown, missing or repeated name, or a number out of range.
@@ -72,15 +80,21 @@ class NetworkComparison:
     synaptic_trials: int
     seed: int
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_names("substrates", self.substrates, tuple(SUBSTRATES))
+        require_names("options", tuple(self.options), tuple(SUBSTRATES), empty=True)
         for name in ("trials", "synaptic_trials"):
             require_whole(name, getattr(self, name), 1)
         require_whole("seed", self.seed, 0)
 
     def command(self) -> str:
-        """The shell command that repeats it, every setting spelled out."""
+        """What repeats it, every setting spelled out: in Python where there are options."""
+        if self.options:
+            given = asdict(self)
+            arguments = {name: given[name] for name in given if name not in {"task", "rule"}}
+            return called(f"{__name__}.compare_network", arguments)
         words = ["fwbio", "compare", "--checkpoint", self.checkpoint]
         words += ["--substrates", ",".join(self.substrates)]
         for name in ("trials", "synaptic_trials", "seed"):
@@ -93,7 +107,7 @@ class NetworkComparison:
 def compare_network(
     checkpoint: str | Path,
     *,
-    substrates: Iterable[str] = tuple(SUBSTRATES),
+    substrates: str | Iterable[str] = tuple(SUBSTRATES),
     trials: int = 64,
     synaptic_trials: int = 8,
     seed: int = 0,
@@ -105,7 +119,7 @@ def compare_network(
 
     Args:
         checkpoint: the file of a network that `fwbio.models.networks.training.train` wrote.
-        substrates: of "reference", "kernel", "flow", "rate" and "spiking".
+        substrates: of "reference", "kernel", "flow", "rate" and "spiking"; a string is one.
         trials: sequences; they are of the test split where the task has splits, and else new ones.
         synaptic_trials: how many of them, the first ones, flow, rate and spiking synapses run.
         seed: of the sequences and of the synapses' noise.
@@ -134,14 +148,17 @@ def compare_network(
         checkpoint=str(checkpoint),
         task=network.config.task,
         rule=rule,
-        substrates=tuple(substrates),
+        substrates=named("substrates", substrates),
         trials=trials,
         synaptic_trials=synaptic_trials,
         seed=seed,
         sizes=_sizes(network, sizes or {}),
+        options={name: dict(given) for name, given in (options or {}).items()},
     )
-    options = dict(options or {})
-    require_names("options", tuple(options), tuple(SUBSTRATES), empty=True)
+    told = {
+        "config": asdict(config) | {"network": network.config.to_dict()},
+        "command": config.command(),
+    }
     episode = TASKS[config.task](seed, trials=trials, **config.sizes)
     own = execute(network, episode, "kernel")
     nodes = {f"/{OWN}/answers": own.answers}
@@ -154,7 +171,7 @@ def compare_network(
         shown = episode
         if synaptic := substrate in SYNAPTIC:
             shown = episode.isel(trial=slice(synaptic_trials))
-        further = dict(options.get(substrate, {}))
+        further = dict(config.options.get(substrate, {}))
         try:
             done = execute(
                 network, shown, substrate, seed=seed, progress=progress and synaptic, **further
@@ -173,15 +190,7 @@ def compare_network(
         nodes[f"/{substrate}/answers"] = done.answers
         for number, record in done.records.items():
             nodes[f"/{substrate}/{LAYER}{number}"] = record
-    root = xr.Dataset(
-        attrs={
-            "kind": KIND,
-            "config": asdict(config) | {"network": network.config.to_dict()},
-            "command": config.command(),
-            "versions": versions(),
-            "not_run": refused,
-        }
-    )
+    root = xr.Dataset(attrs={"kind": KIND, **told, "versions": versions(), "not_run": refused})
     table = tabled(pd.DataFrame(rows, columns=list(COLUMNS)))
     nodes = {"/": root, "/episode": episode, **nodes, "/summary": table}
     return xr.DataTree.from_dict({at: compressed(node) for at, node in nodes.items()})

@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from fwbio.errors import unknown_name
+from fwbio.errors import FwbioError, unknown_name
 from fwbio.rule import Rule
 from fwbio.rules import resolve
 
@@ -74,6 +74,43 @@ def execute(
     from fwbio import reference
 
     return _with_options(reference.execute, program, substrate, extra)
+
+
+def attempt(
+    program: xr.Dataset,
+    substrate: str,
+    *,
+    trials: int,
+    seed: int = 0,
+    progress: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[xr.Dataset | None, str | None]:
+    """The record of a program's run on a substrate, or the reason in words why there is none.
+
+    Args:
+        program: as `fwbio.program.make` makes it.
+        substrate: its name.
+        trials: how many, the first ones, synapses run.
+        seed: of the substrate's own noise, where it has any.
+        progress: whether a long run shows a bar.
+        options: further arguments of the substrate's `execute`.
+
+    Raises:
+        FwbioError: there is no such substrate; with options, also what it refuses.
+    """
+    if reason := unsupported(program.attrs["rule"], substrate):
+        return None, reason
+    if substrate not in SYNAPTIC:
+        return execute(program, substrate, options=options), None
+    first = program.isel(trial=slice(trials))
+    try:
+        return execute(first, substrate, seed=seed, progress=progress, options=options), None
+    except FwbioError as error:
+        # Synapses refuse some programs of a rule that they do run (a negative rate, say): that is
+        # a finding. With options it may as well be a mistake in those.
+        if options:
+            raise
+        return None, f"{error.what}; {error.mend}"
 
 
 def _with_options(

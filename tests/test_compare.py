@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import xarray as xr
 from synthetic import refuse_oja, synaptic_record
 from tolerances import assert_close
 
-from fwbio import FwbioError, analyses, models, record
+from fwbio import RULES, FwbioError, analyses, models, record
 from fwbio.analyses import agreement, recall
 from fwbio.analyses.compare import COLUMNS, METRICS, Comparison, require_comparison
 
@@ -150,6 +151,7 @@ def test_a_trained_programmer_is_trained_once_a_rule(monkeypatch, tmp_path):
     )
     assert asked == [("hebb", 4, 7, 3, tmp_path), ("delta", 4, 7, 3, tmp_path)]
     assert set(tree["trained/reference"].children) == {"hebb", "delta"}
+    assert tree.attrs["config"]["training"] == {"epochs": 3}
 
 
 def test_the_synaptic_programmer_is_held_against_what_its_net_would_impose(tmp_path):
@@ -205,6 +207,11 @@ def test_a_program_that_synapses_refuse_is_listed(monkeypatch):
         ({"rules": ["delt"]}, "^rules: .*'delt'; did you mean 'delta'"),
         ({"rules": []}, "^rules: none is named"),
         ({"rules": ["hebb", "hebb"]}, "repeats a name"),
+        ({"rules": "delt"}, "^rules: .*'delt'; did you mean 'delta'"),
+        ({"rules": [RULES["delta"]]}, "^rules: a rule is given by its name, not as Rule; choose"),
+        ({"rules": 3}, "^rules: 3 is no name; give one name, or several"),
+        ({"programmers": "train"}, "^programmers: .*did you mean 'trained'"),
+        ({"substrates": "rat"}, "^substrates: .*did you mean 'rate'"),
         ({"substrates": ["rat"]}, "^substrates: .*did you mean 'rate'"),
         ({"programmers": ["train"]}, "^programmers: .*did you mean 'trained'"),
         ({"synaptic_trials": 0}, "^synaptic_trials: 0 is out of range; give a whole number from 1"),
@@ -239,6 +246,38 @@ def test_the_command_spells_every_setting_out():
         "--substrates reference,kernel,flow,rate,spiking --pairs 20 --noise 0.3 --gap 0 "
         "--trials 64 --synaptic-trials 8 --seed 0 --size split=train --out DIR"
     )
+
+
+def test_a_string_is_one_name():
+    asked = {"rules": "delta", "programmers": "designed", "substrates": "reference"}
+    tree = analyses.compare(**asked, **SMALL)
+    assert set(tree["designed/reference"].children) == {"delta"}
+    assert tree.attrs["config"]["rules"] == ("delta",)
+
+
+def test_what_no_shell_command_repeats_is_told_as_the_call_that_does():
+    """All that changes a comparison's numbers is in its config, and what it says repeats it."""
+    asked = {"rules": "delta", "programmers": "designed", "substrates": "kernel", "task": "digits"}
+    given = {"kernel": {"dtype": "float64"}}
+    made = analyses.compare(**asked, **SMALL, options=given)
+    assert made.attrs["config"]["options"] == given
+    head, call = made.attrs["command"].split("\n")
+    scope = {}
+    exec(head, scope)
+    again = eval(f"{call[:-1]}, progress=False)", scope)
+    assert analyses.summary(again).equals(analyses.summary(made))
+    assert again.attrs["command"] == made.attrs["command"]
+    plain = analyses.compare(**asked, **SMALL)
+    assert plain.attrs["command"].startswith("fwbio compare --task digits ")
+    assert not analyses.summary(plain)["value"].equals(analyses.summary(made)["value"])
+
+
+def test_training_and_synapses_are_in_the_call_too():
+    told = Comparison(training={"epochs": np.int64(3)}, synapses={"settle": np.float32(0.5)})
+    scope = {}
+    exec(told.command().replace("\ncompare(", "\nfound = dict("), scope)
+    assert scope["found"] == asdict(told)
+    assert "int64" not in told.command()
 
 
 def test_the_reference_alone_loads_no_heavy_library():
