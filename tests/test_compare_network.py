@@ -137,12 +137,17 @@ def test_what_is_lost_is_counted_on_the_same_trials(checkpoint):
     """Half-erased predictions in every layer: what the network's own answers lose by them."""
     tree = compare_network(
         checkpoint,
-        substrates=["flow"],
+        substrates="flow",
         trials=4,
         synaptic_trials=3,
         options={"flow": {"erase_limit": 0.05}},
         progress=False,
     )
+    assert tree.attrs["config"]["options"] == {"flow": {"erase_limit": 0.05}}
+    head, call = tree.attrs["command"].split("\n")
+    exec(head, scope := {})
+    again = eval(f"{call[:-1]}, progress=False)", scope)
+    assert network_summary(again).equals(network_summary(tree))
     found = by_metric(network_summary(tree), "flow")
     own, there = (tree[f"{at}/answers"].to_dataset() for at in ("network", "flow"))
     first = own.isel(trial=slice(3))
