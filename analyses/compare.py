@@ -305,7 +305,7 @@ def named(argument: str, given: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def require_names(
-    argument: str, names: tuple[str, ...], known: tuple[str, ...], *, empty: bool = False
+    argument: str, names: tuple[object, ...], known: tuple[str, ...], *, empty: bool = False
 ) -> None:
     """Refuse names that there are not, that are repeated, or, unless `empty`, that are none."""
     kind = argument.removesuffix("s")
@@ -317,7 +317,7 @@ def require_names(
             raise unknown_name(name, known, kind=kind, where=argument)
     if len(set(names)) < len(names):
         raise FwbioError(
-            f"{', '.join(names)} repeats a name", where=argument, mend="name each once"
+            f"{', '.join(map(str, names))} repeats a name", where=argument, mend="name each once"
         )
     if not names and not empty:
         raise FwbioError(

@@ -103,7 +103,8 @@ def guesses(target: np.ndarray, value: np.ndarray, stored: np.ndarray) -> np.nda
     right = np.empty(wanted.shape[:-1])
     for index, rows in pieces(among.shape[:-1], wanted.shape[-2], max(v.shape[-2:])):
         same = _equal(wanted[index][..., rows, :], v[index])
-        right[(*index, ..., rows)] = (same & among[index][..., None, :]).sum(-1)
+        where: tuple = (*index, ..., rows)
+        right[where] = (same & among[index][..., None, :]).sum(-1)
     return right / np.maximum(among.sum(-1, keepdims=True), 1)
 
 
