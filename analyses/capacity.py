@@ -17,14 +17,13 @@ import xarray as xr
 from tqdm import tqdm
 
 from fwbio.analyses import recall
+from fwbio.analyses.arguments import named
 from fwbio.analyses.capacity_config import AXES, Sweep
 from fwbio.analyses.capacity_curves import curve_of
 from fwbio.analyses.capacity_measures import MEASURES
 from fwbio.analyses.labels import attributes
-from fwbio.analyses.substrates import SYNAPTIC, execute, unsupported
-from fwbio.errors import FwbioError
+from fwbio.analyses.substrates import attempt
 from fwbio.record import versions
-from fwbio.rules import RULES
 
 _COUNT = "count"
 
@@ -34,9 +33,9 @@ def capacity(
     *,
     axis: str = "pairs",
     values: Sequence[float] = (4, 8, 16, 32, 64),
-    rules: Iterable[str] = ("hebb", "delta"),
-    substrates: Iterable[str] = ("reference",),
-    programmers: Iterable[str] = ("designed",),
+    rules: str | Iterable[str] = ("hebb", "delta"),
+    substrates: str | Iterable[str] = ("reference",),
+    programmers: str | Iterable[str] = ("designed",),
     pairs: int = 16,
     noise: float = 0.0,
     trials: int = 64,
@@ -56,7 +55,7 @@ def capacity(
         axis: "pairs"; "noise", of the cues; "similarity" or "active" of the keys, which makes them
             correlated or sparse.
         values: where along the axis, increasing.
-        rules: names of `fwbio.RULES`.
+        rules: names of `fwbio.RULES`; here and below, a string is one name.
         substrates: of "reference", "kernel", "flow", "rate" and "spiking".
         programmers: "direct", items as keys as they are; "designed", items coded for cells that
             fire; "trained", a slow net of each rule, trained once and used at all points.
@@ -87,9 +86,9 @@ def capacity(
         task=task,
         axis=axis,
         values=tuple(values),
-        rules=tuple(rules),
-        substrates=tuple(substrates),
-        programmers=tuple(programmers),
+        rules=named("rules", rules),
+        substrates=named("substrates", substrates),
+        programmers=named("programmers", programmers),
         pairs=pairs,
         noise=noise,
         trials=trials,
@@ -97,6 +96,8 @@ def capacity(
         seed=seed,
         sizes=dict(sizes or {}),
         code=dict(code or {}),
+        options=dict(options or {}),
+        training=dict(training or {}),
     )
     episodes = {value: sweep.episode(value) for value in sweep.values}
     measures = {n: m for n, (m, _) in MEASURES.items() if n != "bit_error" or sweep.signs}
@@ -115,13 +116,20 @@ def capacity(
         for p, programmer in enumerate(sweep.programmers):
             for r, rule in enumerate(sweep.rules):
                 bar.set_postfix_str(f"{programmer} {rule}")
-                coder = _coder(sweep, programmer, rule, dict(training or {}), Path(folder))
+                coder = _coder(sweep, programmer, rule, Path(folder))
                 for v, (value, episode) in enumerate(episodes.items()):
                     program = coder(episode)
                     chance[v] = recall.chance_level(program)
                     for s, substrate in enumerate(sweep.substrates):
                         bar.set_postfix_str(f"{programmer} {rule} on {substrate}, {axis} {value:g}")
-                        record, reason = _attempt(program, rule, substrate, sweep, options or {})
+                        trials = sweep.trials_on.get(substrate, sweep.trials)
+                        record, reason = attempt(
+                            program.isel(trial=slice(trials)),
+                            substrate,
+                            trials=trials,
+                            seed=sweep.seed,
+                            options=sweep.options.get(substrate),
+                        )
                         bar.update()
                         if record is None:
                             case = {"programmer": programmer, "substrate": substrate, "rule": rule}
@@ -147,7 +155,7 @@ def _sums(
 
 
 def _coder(
-    sweep: Sweep, programmer: str, rule: str, training: Mapping[str, Any], folder: Path
+    sweep: Sweep, programmer: str, rule: str, folder: Path
 ) -> Callable[[xr.Dataset], xr.Dataset]:
     """What turns the episodes of a sweep into programs of a rule."""
     if programmer == "trained":
@@ -155,7 +163,7 @@ def _coder(
 
         base = {"pairs": sweep.pairs, "noise": sweep.noise, "seed": sweep.seed}
         net = train(
-            TrainingConfig(rule=rule, task=sweep.task, **{**base, **training}),
+            TrainingConfig(rule=rule, task=sweep.task, **{**base, **sweep.training}),
             folder,
             progress=False,
         )
@@ -164,26 +172,6 @@ def _coder(
 
     code = sweep.coding(programmer) | dict(sweep.code)
     return lambda episode: designed(episode, rule, **code)
-
-
-def _attempt(
-    program: xr.Dataset,
-    rule: str,
-    substrate: str,
-    sweep: Sweep,
-    options: Mapping[str, Mapping[str, Any]],
-) -> tuple[xr.Dataset | None, str | None]:
-    """The record of a run, or the reason why there is none."""
-    if reason := unsupported(RULES[rule], substrate):
-        return None, reason
-    first = program.isel(trial=slice(sweep.trials_on.get(substrate)))
-    own = options.get(substrate)
-    try:
-        return execute(first, substrate, seed=sweep.seed, options=own), None
-    except FwbioError as error:
-        if own or substrate not in SYNAPTIC:
-            raise
-        return None, f"{error.what}; {error.mend}"
 
 
 def _dataset(

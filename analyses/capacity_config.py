@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from inspect import signature
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fwbio.analyses.compare import require_names, require_whole
+from fwbio.analyses.arguments import called, require_names, require_whole
 from fwbio.analyses.substrates import SUBSTRATES
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.rules import RULES
@@ -56,6 +56,8 @@ class Sweep:
     seed: int = 0
     sizes: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for argument, name, known in (
@@ -67,7 +69,8 @@ class Sweep:
         require_names("rules", self.rules, tuple(RULES))
         require_names("substrates", self.substrates, tuple(SUBSTRATES))
         require_names("programmers", self.programmers, tuple(PROGRAMMERS))
-        require_names("trials_on", tuple(self.trials_on), tuple(SUBSTRATES), empty=True)
+        for argument in ("trials_on", "options"):
+            require_names(argument, tuple(getattr(self, argument)), tuple(SUBSTRATES), empty=True)
         if not self.values:
             raise FwbioError(
                 "no values are given", where="values", mend="give numbers along the axis, 4,8,16"
@@ -148,7 +151,12 @@ class Sweep:
         return {"coding": "rates" if self.keys == "sparse" else "plain"}
 
     def command(self) -> str:
-        """The shell command that repeats it, every setting spelled out."""
+        """What repeats it, every setting spelled out: in the shell, or where it can't, in Python.
+
+        The command has no words for options and training.
+        """
+        if self.options or self.training:
+            return called("fwbio.analyses.capacity.capacity", asdict(self))
         words = ["fwbio", "sweep", "capacity", "--task", self.task, "--axis", self.axis]
         words += ["--values", ",".join(f"{v:g}" for v in self.values)]
         for name in ("rules", "substrates", "programmers"):

@@ -15,6 +15,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from fwbio.analyses import agreement, recall, streams
+from fwbio.analyses.arguments import called, named, require_names, require_whole
 from fwbio.analyses.substrates import SUBSTRATES, attempt, execute
 from fwbio.errors import FwbioError, unknown_name
 from fwbio.record import versions
@@ -128,18 +129,6 @@ class Comparison:
         for name, value in self.sizes.items():
             words += ["--size", f"{name}={value}"]
         return shlex.join([*words, "--out", "DIR"])
-
-
-def called(function: str, arguments: Mapping[str, Any]) -> str:
-    """The Python that calls a function, its keyword arguments spelled out.
-
-    >>> print(called("math.hypot", {"a": 3, "b": np.float64(4)}))
-    from math import hypot
-    hypot(a=3, b=4.0)
-    """
-    module, _, name = function.rpartition(".")
-    given = ", ".join(f"{key}={_plain(value)!r}" for key, value in arguments.items())
-    return f"from {module} import {name}\n{name}({given})"
 
 
 def compare(
@@ -291,48 +280,6 @@ def require_comparison(tree: xr.DataTree | xr.Dataset, *, where: str) -> xr.Data
     )
 
 
-def named(argument: str, given: str | Iterable[str]) -> tuple[str, ...]:
-    """Names as they were given: several, or a string that is one.
-
-    Raises:
-        FwbioError: neither.
-    """
-    if isinstance(given, str):
-        return (given,)
-    if not isinstance(given, Iterable):
-        raise FwbioError(f"{given!r} is no name", where=argument, mend="give one name, or several")
-    return tuple(given)
-
-
-def require_names(
-    argument: str, names: tuple[object, ...], known: tuple[str, ...], *, empty: bool = False
-) -> None:
-    """Refuse names that there are not, that are repeated, or, unless `empty`, that are none."""
-    kind = argument.removesuffix("s")
-    for name in names:
-        if not isinstance(name, str):
-            what = f"a {kind} is given by its name, not as {type(name).__name__}"
-            raise FwbioError(what, where=argument, mend=f"choose from {', '.join(sorted(known))}")
-        if name not in known:
-            raise unknown_name(name, known, kind=kind, where=argument)
-    if len(set(names)) < len(names):
-        raise FwbioError(
-            f"{', '.join(map(str, names))} repeats a name", where=argument, mend="name each once"
-        )
-    if not names and not empty:
-        raise FwbioError(
-            "none is named", where=argument, mend=f"choose from {', '.join(sorted(known))}"
-        )
-
-
-def require_whole(argument: str, value: object, low: int) -> None:
-    """Refuse what is no whole number from `low` up."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise FwbioError(
-            f"{value!r} is out of range", where=argument, mend=f"give a whole number from {low}"
-        )
-
-
 @contextmanager
 def _folder(given: str | Path | None) -> Iterator[Path]:
     if given is not None:
@@ -430,15 +377,6 @@ def tabled(frame: pd.DataFrame) -> xr.Dataset:
     table = xr.Dataset(columns, coords={"row": np.arange(len(frame))})
     table["value"].attrs = {"units": "1", "long_name": "value of the metric"}
     return table
-
-
-def _plain(value: Any) -> Any:
-    """The value, with Python's own numbers in place of NumPy's."""
-    if isinstance(value, Mapping):
-        return {name: _plain(x) for name, x in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_plain, value))
-    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def compressed(node: xr.Dataset) -> xr.Dataset:

@@ -13,14 +13,8 @@ from tqdm import tqdm
 
 from fwbio import reference
 from fwbio.analyses import agreement
-from fwbio.analyses.compare import (
-    called,
-    compressed,
-    named,
-    require_names,
-    require_whole,
-    tabled,
-)
+from fwbio.analyses.arguments import called, named, require_names, require_whole
+from fwbio.analyses.compare import compressed, tabled
 from fwbio.analyses.substrates import SUBSTRATES, SYNAPTIC
 from fwbio.errors import FwbioError
 from fwbio.record import versions

@@ -13,6 +13,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from fwbio.analyses.agreement import readout_agreement, weight_agreement
+from fwbio.analyses.arguments import named
 from fwbio.analyses.departures_table import DEPARTURES, Departure
 from fwbio.analyses.labels import attributes
 from fwbio.analyses.recall import (
@@ -55,12 +56,12 @@ class _Cell:
 def departures(
     episode: xr.Dataset,
     *,
-    names: Sequence[str] = tuple(DEPARTURES),
+    names: str | Sequence[str] = tuple(DEPARTURES),
     levels: Mapping[str, Sequence[float]] | None = None,
-    rules: Sequence[str] = RULES,
+    rules: str | Sequence[str] = RULES,
     cases: int = 4,
     case_trials: int = 2,
-    candidates: Sequence[str] | None = CANDIDATES,
+    candidates: str | Sequence[str] | None = CANDIDATES,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     coding: str | None = None,
     strength: float = 1.0,
@@ -104,18 +105,21 @@ def departures(
         FwbioError: an unknown departure, rule or candidate, too few trials, or synapses that refuse
             every program.
     """
-    ladders = _ladders(names, levels or {})
-    names_of_rules = [resolve(rule).name for rule in rules]
+    ladders = _ladders(named("names", names), levels or {})
+    names_of_rules = [resolve(rule).name for rule in named("rules", rules)]
     if cases < 0 or case_trials < 1 or cases * case_trials > episode.sizes["trial"]:
         raise FwbioError(
             f"{cases} recordings of {case_trials} trials are not in {episode.sizes['trial']}",
             where="cases",
             mend="show more trials, or ask for fewer cases (0: none)",
         )
+    chosen = None
+    if candidates is not None:
+        chosen = tuple(resolve(rule).name for rule in named("candidates", candidates))
     sweep = _Sweep(
         cases=cases,
         case_trials=case_trials,
-        candidates=None if candidates is None else tuple(resolve(c).name for c in candidates),
+        candidates=chosen,
         options=options or {},
         seed=seed,
     )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from capacities import FAMILY, assert_means
 from scipy import stats
 from tolerances import assert_close
@@ -143,6 +144,26 @@ def test_lines_over_many_pairs_are_of_whole_numbers():
     assert {4, 5, 16, 40} <= set(found)
     assert (found == found.round()).all()
     assert len(found) < 40
+
+
+def test_what_the_shell_has_no_words_for_is_repeated_in_python():
+    swept = capacity(
+        axis="noise",
+        values=(0, 1),
+        rules="hebb",
+        substrates="kernel",
+        programmers="direct",
+        trials=3,
+        pairs=4,
+        options={"kernel": {"dtype": "float32"}},
+        progress=False,
+    )
+    assert swept.attrs["config"]["options"] == {"kernel": {"dtype": "float32"}}
+    lines = swept.attrs["command"].splitlines()
+    scope: dict = {}
+    exec(lines[0], scope)
+    again = eval(lines[1], scope)
+    xr.testing.assert_equal(swept, again)
 
 
 def test_a_sweep_names_everything():

@@ -199,8 +199,8 @@ def test_misspelt_settings_of_the_code_are_refused(episode):
 
 
 def test_what_the_synapses_refuse_is_on_record(episode):
-    asked = {"names": ["turnover"], "levels": {"turnover": [0.0, 0.1]}, "cases": 0}
-    found = departures(episode, rules=["kda"], **asked)
+    asked = {"names": "turnover", "levels": {"turnover": [0.0, 0.1]}, "cases": 0}
+    found = departures(episode, rules="kda", **asked)
     assert found.refused.values.ravel()[0] == ""
     assert "no closed form" in found.refused.values.ravel()[1]
     assert np.isnan(found.recall_accuracy.values.ravel()[1])
