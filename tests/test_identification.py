@@ -342,6 +342,15 @@ def test_what_is_not_known_of_the_start_is_no_noise_of_the_memory(rng):
     assert answer["retnet"].process < 0.05
 
 
+@pytest.mark.parametrize("half_life", [60, 300])
+def test_without_any_noise_the_slightest_decay_shows(half_life, rng):
+    keys, values = rng.standard_normal((2, 120, 6)) / 2
+    decay = -np.log(2) / half_life
+    record = shown("gated_delta", keys, values, noise=0.0, rng=rng, beta=0.7, log_decay=decay)
+    answer = identify(record, rules=["hebb", "delta", "gated_delta", "comba"])
+    assert answer.rules == ("gated_delta",)
+
+
 def test_errors_that_channels_share_count_as_one(rng):
     """A sum of n equal numbers has n^2 the variance of one; of independent ones n."""
     steps, channels = 400, 8
@@ -578,6 +587,8 @@ def test_a_rule_that_is_not_in_the_table_is_a_candidate_too(rng):
     own = replace(RULES["delta"], name="mine")
     answer = identify(record, rules=["hebb", own])
     assert answer.rules == ("mine",)
+    assert [c.rule for c in identify(record, rules=own).candidates] == ["mine"]
+    assert [c.rule for c in identify(record, rules="hebb").candidates] == ["hebb"]
 
 
 def test_more_trials_than_it_takes_are_left_out_and_that_is_said(rng, monkeypatch):

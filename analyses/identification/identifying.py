@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
+from fwbio.analyses.arguments import named
 from fwbio.analyses.identification.answer import Candidate, Identification
 from fwbio.analyses.identification.data import Recording, check_dataset, from_record
 from fwbio.analyses.identification.fitting import Fit, fit
@@ -26,7 +27,7 @@ NEAR = 500.0  # log-likelihood from the best within which fits are refined
 def identify(
     record: xr.Dataset | Recording,
     *,
-    rules: Iterable[Rule | str] | None = None,
+    rules: Rule | str | Iterable[Rule | str] | None = None,
     observed: Literal["auto", "weights", "readout"] = "auto",
     scale: Literal["auto", "known", "fitted"] = "auto",
     trials: int | None = None,
@@ -41,7 +42,7 @@ def identify(
         record: `key` (.., step, pre) and `value` (.., step, post) with `weights` (.., snapshot,
             pre, post), or with `query` (.., step, pre) and `readout` (.., step, post); leading dims
             are trials that share the rule's constants. See `from_record`.
-        rules: the candidates, the whole table unless given.
+        rules: the candidates, one or several, the whole table unless given.
         observed: what to explain: "weights", "readout" (what the queries read); "auto" takes the
             weights where two snapshots or more of them are there.
         scale: whether the rule's weights are in the observations' unit ("known") or up to a factor
@@ -98,7 +99,9 @@ def identify(
     return replace(answer, sentence=answer.sentence + told)
 
 
-def affordable(record: xr.Dataset | Recording, rules: Iterable[Rule | str] | None = None) -> int:
+def affordable(
+    record: xr.Dataset | Recording, rules: Rule | str | Iterable[Rule | str] | None = None
+) -> int:
     """How many trials some 30 s and a few GiB allow to fit, one at least.
 
     Args:
@@ -119,8 +122,11 @@ def affordable(record: xr.Dataset | Recording, rules: Iterable[Rule | str] | Non
     return max(min(by_memory, by_time), 1)
 
 
-def _rules(rules: Iterable[Rule | str] | None) -> list[Rule]:
-    return list(RULES.values()) if rules is None else [resolve(rule) for rule in rules]
+def _rules(rules: Rule | str | Iterable[Rule | str] | None) -> list[Rule]:
+    if rules is None:
+        return list(RULES.values())
+    several = [rules] if isinstance(rules, Rule) else named("rules", rules)
+    return [resolve(rule) for rule in several]
 
 
 def _constants(rule: Rule, pre: int, post: int) -> int:

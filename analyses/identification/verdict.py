@@ -192,14 +192,14 @@ def _worth_little(r: Rival, best: Rival, nothing: Fit) -> bool:
     """Whether a better rule with more constants hardly predicts a memory of own noise any better.
 
     Such memories depart from every rule by a little, which a richer rule picks up, significantly so
-    where the record is long.
+    where the record is long. One that a rule explains but for rounding departs from none.
     """
     if r.span >= best.span:
         return False
     left, total = r.fit.squares.sum(), nothing.squares.sum()
     gained = left - best.fit.squares.sum()
     little = max(WORTH * total, min(LEFT * left, MOST * total))
-    if best.fit.process < OWN:
+    if best.fit.process < OWN or best.fit.squares.sum() < EXACT * total:
         little = EXACT * total
     return bool(0 <= gained < little)
 
