@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from tolerances import assert_close
 
-from fwbio import FwbioError
-from fwbio.analyses.identification import read
-from fwbio.analyses.identification.csv_table import read_csv
+from fwbio import RULES, FwbioError
+from fwbio.analyses.identification import identify, read
+from fwbio.analyses.identification.csv_table import read_csv, write_csv
 
 
 @pytest.fixture
@@ -55,6 +56,10 @@ def test_decimal_commas_are_told(table, tmp_path):
         ("wieght_1_0", "weight_1_0"),
         ("intervals", "interval"),
         ("Trial", "trial"),
+        ("W_1_0", "weight_1_0"),
+        ("w_0_0", "weight_0_0"),
+        ("weights_1_0", "weight_1_0"),
+        ("per_0", "pre_0"),
     ],
 )
 def test_misspelt_columns_are_told_with_the_one_meant(wrong, meant, table, told):
@@ -62,16 +67,23 @@ def test_misspelt_columns_are_told_with_the_one_meant(wrong, meant, table, told)
     assert f"{wrong!r} is none that a recording has; did you mean {meant!r}?" in told(frame)
 
 
-@pytest.mark.parametrize("column", ["key_a", "weights", "value mean"])
+def test_two_numbers_are_never_meant_for_a_channel(table, told):
+    words = told(table.assign(W_10_0=1.0))
+    assert "did you mean 'weight_10_0'?" in words
+    assert "'key_0_0'" not in told(table.assign(kye_0_0=1.0, weight_9_9=1.0))
+
+
+@pytest.mark.parametrize("column", ["key_a", "weights", "value mean", "pre", "pre_a"])
 def test_columns_of_a_recording_need_their_numbers(column, table, told):
     assert f"{column!r} is none that a recording has" in told(table.assign(**{column: 1.0}))
 
 
 def test_columns_of_something_else_are_left_aside(table, tmp_path):
     path = tmp_path / "own.csv"
-    table.assign(mouse="m1", date="2025-01-01", comment="").to_csv(path, index=True)
+    others = {"mouse": "m1", "date": "2025-01-01", "comment": "", "pressure": 1.0}
+    table.assign(**others).to_csv(path, index=True)
     found = read_csv(path)
-    assert found.attrs["ignored_columns"] == ["Unnamed: 0", "mouse", "date", "comment"]
+    assert found.attrs["ignored_columns"] == ["Unnamed: 0", *others]
     np.testing.assert_allclose(found.key[0, :, 1], table.key_1)
 
 
@@ -114,6 +126,76 @@ def test_trials_are_in_the_order_of_their_numbers(table, tmp_path):
 )
 def test_what_would_be_misread_is_refused(change, words, table, told):
     assert words in told(change(table))
+
+
+def test_keys_and_values_may_be_named_by_their_side(table, tmp_path):
+    other = table.rename(columns={"key_0": "pre_0", "key_1": "pre_1", "value_0": "post_0"})
+    for name, frame in {"one.csv": table, "other.csv": other}.items():
+        frame.to_csv(tmp_path / name, index=False)
+    xr.testing.assert_identical(read_csv(tmp_path / "one.csv"), read_csv(tmp_path / "other.csv"))
+
+
+def test_a_channel_has_one_name(table, told):
+    assert "'pre_1' and 'key_1' are the same channel" in told(table.assign(pre_1=1.0))
+
+
+def test_trials_that_end_early_are_filled_up_with_nothing(table, tmp_path):
+    path = tmp_path / "own.csv"
+    whole = table.assign(trial="whole", interval=np.arange(1.0, 7.0), readout_0=1.0)
+    whole = whole.assign(query_0=1.0, query_1=1.0)
+    pd.concat([whole, whole.head(4).assign(trial="early")]).to_csv(path, index=False)
+    found = read_csv(path)
+    assert found.attrs["padded_trials"] == 1
+    early, rest = found.sel(trial="early"), found.sel(trial="early").isel(step=slice(4, None))
+    assert early.sizes["step"] == 6
+    for name in ("key", "value", "query"):
+        assert (rest[name] == 0).all()
+    assert rest.weights.isnull().all()
+    assert rest.readout.isnull().all()
+    np.testing.assert_array_equal(rest.interval, 4.0)
+    kept = found.isel(step=slice(4)).drop_vars("trial")
+    xr.testing.assert_equal(kept.isel(trial=0), kept.isel(trial=1))
+    assert "padded_trials" not in read_csv(_written(whole, path)).attrs
+
+
+def _written(frame, path):
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("observed", ["weights", "readout"])
+def test_steps_that_present_and_show_nothing_change_no_fit(observed, rng, tmp_path):
+    steps, channels, decay = 30, 3, 0.9
+    key, value, query = (rng.standard_normal((4, steps, channels)) for _ in range(3))
+    weights = np.zeros((4, steps, channels, channels))
+    for t in range(steps):
+        write = key[:, t, :, None] * value[:, t, None]
+        weights[:, t] = decay * weights[:, t - 1] + write if t else write
+    readout = np.einsum("btkv,btk->btv", weights, query)
+    sides = {"key": "pre", "value": "post", "query": "pre", "readout": "post"}
+    streams = zip(sides, (key, value, query, readout), strict=True)
+    made = xr.Dataset({name: (("trial", "step", sides[name]), x) for name, x in streams})
+    made["weights"] = ("trial", "step", "pre", "post"), weights
+    for name in ("weights", "readout"):
+        made[name] = made[name] + 0.1 * rng.standard_normal(made[name].shape)
+    unseen = "readout" if observed == "weights" else "weights"
+    path = write_csv(made.drop_vars(unseen), tmp_path / "own.csv")
+    frame = pd.read_csv(path)
+    frame = frame[(frame.trial > 0) | (frame.step < 18)]
+    early = read(_written(frame, path))
+    alone = pd.DataFrame({"step": [*range(steps + 12)], "trial": 4}).reindex(columns=frame.columns)
+    silent = [c for c in frame if c.startswith(("key", "value", "query"))]
+    alone = alone.assign(**dict.fromkeys(silent, 0.0))
+    longer = read(_written(pd.concat([frame, alone]), path))
+    assert (early.steps, longer.steps) == (steps, steps + 12)
+    rules = [RULES[name] for name in ("hebb", "retnet", "delta")]
+    first, second = (identify(x, rules=rules, observed=observed) for x in (early, longer))
+    assert first.rules == second.rules == ("retnet",)
+    for rule in ("hebb", "retnet", "delta"):
+        for one, other in zip(first[rule].parameters, second[rule].parameters, strict=True):
+            assert_close(other.value, one.value, "fits")
+    (found,) = (p for p in first["retnet"].parameters if p.name == "decay")
+    assert abs(found.value - decay) < 5 * (found.high - found.low) / 4
 
 
 def test_steps_may_start_at_any_number(table, tmp_path):

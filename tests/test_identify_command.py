@@ -203,6 +203,10 @@ def test_what_was_read_can_be_checked_before_anything_is_fitted(rng, tmp_path):
     assert (found["start"], found["interval"]) == ("zero", [0.25, 0.25])
     (line,) = result.stderr.splitlines()
     assert line == "Left aside, for no recording has such columns: 'mouse'"
+    early = pd.concat([table.assign(trial=0), table.assign(trial=1).head(9)])
+    early.drop(columns="mouse").to_csv(tmp_path / "early.csv", index=False)
+    (line,) = run(tmp_path / "early.csv", "--check").stderr.splitlines()
+    assert line == "1 trial of 2 ended early: filled up with steps that present and see nothing"
     shown = run(path, "--check").stdout
     assert f"after {STEPS // 2} of {STEPS} steps" in shown
     assert "0.25 s" in shown

@@ -12,6 +12,7 @@ from fwbio import FwbioError, record
 from fwbio.analyses import options
 from fwbio.analyses.outputs import check_writable
 from fwbio.analyses.tables import terminal
+from fwbio.analyses.words import plural
 from fwbio.errors import unknown_name
 from fwbio.rules import RULES, resolve
 
@@ -84,14 +85,14 @@ def identify_command(
     \b
       step                  presentation: whole numbers, every one that there was
       trial                 optional: the episode, a number or a name
-      key_0, key_1, ..      presynaptic activity
+      key_0, key_1, ..      presynaptic activity; or pre_0, ..
       value_0, ..           teaching input; or post_0, .., postsynaptic activity
       weight_0_0, ..        weight_PRE_POST after the step; empty where it was not seen
       query_0, .. readout_0, ..     what the memory was asked by, and answered
       log_decay, beta, interval     optional: gates that varied; seconds since the step before
 
     Columns of other names are left aside. Leave weights empty that were not seen, and no step that
-    was presented out.
+    was presented out. Trials may end early.
 
     Fitted are the constants that the table prints. Time constants and thresholds of biological
     rules are taken from the literature, not fitted: of bcm, the 20 s over which its threshold
@@ -120,7 +121,7 @@ def identify_command(
         check_writable(out)
     where = f"{file} {at}" if at else str(file)
     dataset = _dataset(file, at)
-    _tell_ignored(dataset)
+    _tell_changed(dataset)
     many = trials if trials or check else affordable(dataset, candidates)
     recording = from_record(dataset, initial=initial, trials=many, where=where)
     if check:
@@ -152,11 +153,16 @@ def _candidates(rules: tuple[str, ...]) -> list[Any] | None:
     return [resolve(rule) for rule in rules] or None
 
 
-def _tell_ignored(dataset: xr.Dataset) -> None:
+def _tell_changed(dataset: xr.Dataset) -> None:
+    """What of a CSV file was left aside, and what was added to it."""
     ignored = dataset.attrs.get("ignored_columns", [])
     if ignored:
         names = ", ".join(map(repr, ignored))
         click.echo(f"Left aside, for no recording has such columns: {names}", err=True)
+    padded = dataset.attrs.get("padded_trials", 0)
+    if padded:
+        ended = f"{plural(padded, 'trial')} of {dataset.sizes['trial']} ended early"
+        click.echo(f"{ended}: filled up with steps that present and see nothing", err=True)
 
 
 def _check(recording: Any, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
     step          presentation: whole numbers in a row, every one that there was
     trial         optional: the episode, a number or a name
-    key_0, ..     presynaptic activity
+    key_0, ..     presynaptic activity; or pre_0, ..
     value_0, ..   the value or teaching input; or post_0, .., postsynaptic activity
     query_0, ..   optional: what the memory was asked by after the step
     readout_0, .. optional: what it answered, empty where it was not seen
@@ -10,12 +10,15 @@
     log_decay, beta, interval    optional: gates that varied, and seconds since the step before
 
 Columns are separated by commas, semicolons or tabs. Others than these are left aside, and named in
-the attribute `ignored_columns`, unless they look like one of these spelt wrong.
+the attribute `ignored_columns`, unless they look like one of these spelt wrong. Trials may end
+early: to the longest's end they are filled up with steps that present nothing and see nothing, and
+the attribute `padded_trials` says how many are.
 
 Source of the form: one observation a row, Wickham 2014, 10.18637/jss.v059.i10.
 """
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -29,13 +32,17 @@ from fwbio.record import SCHEMA
 
 GATES = ("log_decay", "beta", "interval")
 _VECTORS = {"key": "pre", "value": "post", "query": "pre", "readout": "post"}
+_PRESENTED = ("key", "value", "query")
 _WORDS = ("step", "trial", *GATES)
-_COLUMN = re.compile(r"(key|value|post|query|readout)_(\d+)|weight_(\d+)_(\d+)")
+_ALIASES = {"pre": "key", "post": "value"}
+_COLUMN = re.compile(r"(key|pre|value|post|query|readout)_(\d+)|weight_(\d+)_(\d+)")
 _FAMILY = re.compile(
-    r"(keys?|values?|posts?|query|queries|readouts?|weights?)[ _.-]?\w*", re.IGNORECASE
+    r"(keys?|pre(?![a-z])|values?|posts?|query|queries|readouts?|weights?)[ _.-]?\w*",
+    re.IGNORECASE,
 )
 _MAY_BE_EMPTY = ("weight_", "readout_")
 _SEPARATORS = ",;\t"
+_ALIKE, _INITIAL_ALIKE = 0.7, 0.6  # how near a name is to the one meant, and of w_0_0
 
 
 def read_csv(path: str | Path) -> xr.Dataset:
@@ -50,7 +57,8 @@ def read_csv(path: str | Path) -> xr.Dataset:
     Raises:
         FwbioError: there is no such file, or it is no table or has no rows; a column is missing,
             misspelt, has gaps in its numbering or is not of finite numbers; a step is missing, not
-            a whole number or there twice, or not in every trial; read-outs alone have no queries.
+            a whole number or there twice, or trials start at different ones; read-outs alone have
+            no queries.
     """
     path = Path(path)
     frame = _frame(path)
@@ -60,6 +68,7 @@ def read_csv(path: str | Path) -> xr.Dataset:
     frame = frame.sort_values(["trial", "step"], kind="stable")
     _check_steps(frame, labels, path)
     _check_seen(frame, columns, path)
+    frame, padded = _padded(frame, columns)
     trials = len(labels)
 
     def block(names: list[str], *shape: int) -> np.ndarray:
@@ -82,7 +91,8 @@ def read_csv(path: str | Path) -> xr.Dataset:
     if any(isinstance(label, str) for label in labels):
         dataset = dataset.assign_coords(trial=("trial", list(map(str, labels))))
         dataset["trial"].attrs = {"units": "1", "long_name": "episode"}
-    return dataset.assign_attrs(ignored_columns=ignored) if ignored else dataset
+    told = {"ignored_columns": ignored, "padded_trials": padded}
+    return dataset.assign_attrs({name: what for name, what in told.items() if what})
 
 
 def write_csv(record: xr.Dataset, path: str | Path) -> Path:
@@ -186,7 +196,7 @@ def _columns(frame: pd.DataFrame, path: Path) -> tuple[dict[str, list[str]], lis
             _check_spelling(column, frame.columns, path)
             ignored.append(column)
             continue
-        name = {None: "weight", "post": "value"}.get(match[1], match[1])
+        name = _ALIASES.get(match[1], match[1]) if match[1] else "weight"
         index = tuple(int(i) for i in (match[2], match[3], match[4]) if i is not None)
         if index in found.setdefault(name, {}):
             raise FwbioError(
@@ -218,17 +228,20 @@ def _check_spelling(column: str, columns: pd.Index, path: Path) -> None:
         raise FwbioError(
             f"the column {base!r} is there twice", where=str(path), mend="keep one of them"
         )
-    digits = "_".join(re.findall(r"\d+", column))
-    families = [f"{name}_{digits}" for name in (*_VECTORS, "post", "weight")] if digits else []
+    digits = re.findall(r"\d+", column)
+    families = {1: (*_VECTORS, *_ALIASES), 2: ("weight",)}.get(len(digits), ())
+    names = ["_".join([name, *digits]) for name in families]
     words = [word for word in _WORDS if word not in columns]
-    near = get_close_matches(column.lower(), [*families, *words], n=1, cutoff=0.7)
+    initial = len(digits) == 2 and column[0] in "wW"
+    alike = _INITIAL_ALIKE if initial else _ALIKE
+    near = get_close_matches(column.lower(), [*names, *words], n=1, cutoff=alike)
     if near or _FAMILY.fullmatch(column):
         told = f"did you mean {near[0]!r}? (" if near else "("
         raise FwbioError(
             f"the column {column!r} is none that a recording has",
             where=str(path),
-            mend=f"{told}there are {', '.join(_WORDS)}, key_0 .., value_0 .. or post_0 ..,"
-            " query_0 .., readout_0 .., weight_0_0 ..)",
+            mend=f"{told}there are {', '.join(_WORDS)}, key_0 .. or pre_0 .., value_0 .. or"
+            " post_0 .., query_0 .., readout_0 .., weight_0_0 ..)",
         )
 
 
@@ -338,14 +351,34 @@ def _check_steps(frame: pd.DataFrame, labels: list[float | str], path: Path) -> 
             mend="give every step that was presented, and leave only weights or read-outs empty:"
             " decay and traces go on in between",
         )
-    steps = [tuple(rows) for _, rows in frame.groupby("trial")["step"]]
-    if any(other != steps[0] for other in steps):
+    first = frame.groupby("trial")["step"].first()
+    if (first != first.iloc[0]).any():
+        late = frame.drop_duplicates("trial")[(first != first.iloc[0]).to_numpy()].iloc[0]
         raise FwbioError(
-            "trials differ in their steps",
+            f"trials differ in their steps: one starts at {first.iloc[0]:g}, one at {of(late)}",
             where=str(path),
-            mend="number steps anew in each trial, and end shorter trials with rows whose keys and"
-            " values are 0 and whose weights and read-outs are empty",
+            mend="number steps anew in each trial; a trial may end before others do",
         )
+
+
+def _padded(frame: pd.DataFrame, columns: Mapping[str, list[str]]) -> tuple[pd.DataFrame, int]:
+    """Trials of as many steps as the longest, and how many of them ended earlier.
+
+    What is added presents nothing and nothing is seen of it, so it changes no likelihood; gates
+    stay at their last.
+    """
+    lengths = frame.groupby("trial").size()
+    short = int((lengths < lengths.max()).sum())
+    if not short:
+        return frame, 0
+    steps = frame["step"].iloc[0] + np.arange(lengths.max())
+    every = pd.MultiIndex.from_product([lengths.index, steps], names=["trial", "step"])
+    whole = frame.set_index(["trial", "step"]).reindex(every)
+    gates = [gate for gate in GATES if gate in frame]
+    whole[gates] = whole[gates].groupby("trial").ffill()
+    silent = [column for name in _PRESENTED for column in columns.get(name, ())]
+    whole[silent] = whole[silent].fillna(0.0)
+    return whole.reset_index(), short
 
 
 def _check_seen(frame: pd.DataFrame, columns: dict[str, list[str]], path: Path) -> None:
