@@ -1,6 +1,7 @@
 """Images of identification's figures, of an answer and a study that are written down."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -151,3 +152,48 @@ def test_what_is_not_determined_has_no_point():
     points = [line for line in ax.lines if line.get_marker() not in {"", "None", "|"}]
     assert sorted({float(y) for line in points for y in line.get_ydata()}) == [0.0, 1.0]
     assert "not determined" in ax.texts[0].get_text()
+
+
+def test_labels_of_the_ranking_do_not_touch():
+    several = (
+        ("delta", "longhorn", "efla"),
+        ("gated_delta", "rwkv7"),
+        ("hebb", "linear_attention", "mesa", "delta_product", "thresholded_delta", "comba", "kda"),
+        ("oja",),
+        ("gla", "mamba2"),
+    )
+    made = [
+        Candidate(
+            rule=rule,
+            equivalent=tuple(other for other in row if other != rule),
+            explained=0.9,
+            z=-2.0 * place,
+        )
+        for place, row in enumerate(several)
+        for rule in row
+    ]
+    whole = replace(answer(), candidates=tuple(made), rules=several[0])
+    lines = plots.ranking_lines(whole)
+    figure = panel(plots.ranking, whole, height=0.8 + 0.2 * lines)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    labels = ax.get_yticklabels()
+    assert lines == sum(1 + label.get_text().count("\n") for label in labels) > len(labels)
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(above.y0 >= below.y1 for above, below in pairwise(boxes))
+
+
+@pytest.mark.parametrize("others", [("efla",), ("longhorn", "efla"), ("oja", "covariance", "bcm")])
+def test_rules_of_one_hue_are_told_apart_where_they_lie_on_one_another(others):
+    rules = ("delta", *others)
+    numbers = {"observed": np.arange(4.0), "predicted": np.arange(4.0)}
+    made = {
+        name: ("change", x, {"units": "a.u.", "long_name": f"{name} change of a weight"})
+        for name, x in numbers.items()
+    }
+    (ax,) = panel(plots.changes, {rule: xr.Dataset(made) for rule in rules}).axes
+    handles, _ = ax.get_legend_handles_labels()
+    assert len({line.get_color() for line in handles}) == len(rules)
+    assert len({line.get_marker() for line in handles}) == len(rules)
+    assert ax.get_xlabel() == "predicted change of a weight (arbitrary units)"
+    assert ax.get_ylabel() == "observed change of a weight (arbitrary units)"

@@ -17,6 +17,7 @@ from fwbio.record import versions
 from fwbio.rule import Rule
 
 DATA, TABLE, FIGURE = "identification.json", "identification.csv", "identification.png"
+LINE = 0.2  # inches that a line of a row's label takes
 MOST_WEIGHTS = 10_000_000  # of all steps at once, that are run anew for a figure
 
 
@@ -69,7 +70,8 @@ def figure(
 
     recording = record if isinstance(record, Recording) else from_record(record)
     answer = in_units(answer, recording)
-    drawn = Figure(figsize=(13.5, 4.4), layout="constrained")
+    height = max(4.4, 1.2 + LINE * plots.ranking_lines(answer))
+    drawn = Figure(figsize=(13.5, height), layout="constrained")
     left, middle, right = drawn.subplots(1, 3, width_ratios=(1.1, 1, 1))
     plots.ranking(answer, left)
     plots.parameters(answer, middle)

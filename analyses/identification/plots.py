@@ -1,6 +1,8 @@
 """Figures of identification: each draws on the Axes it is given, and computes nothing heavy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -12,16 +14,19 @@ from fwbio.analyses.identification.answer import Candidate, Identification, Para
 from fwbio.analyses.identification.meanings import ARBITRARY, DERIVED
 from fwbio.analyses.identification.tables import groups
 from fwbio.analyses.identification.verdict import DECISIVE
-from fwbio.analyses.palette import BLACK, FAINT, VERMILLION, rule_style, series_style
+from fwbio.analyses.palette import BLACK, BLUE, FAINT, VERMILLION, Style, rule_style, series_style
 from fwbio.analyses.words import listed
 from fwbio.errors import FwbioError
 
 SHARED = "#DDDDDD"
+NEUTRAL = (BLACK, FAINT, BLUE, VERMILLION)  # of a rule whose own hue another one has
+BESIDE = ("o", "D", "s", "^")
 WRONG = "#F7D9C4"
 TICKS = (-3000, -1000, -300, -100, -30, -10, -5, -2, 0)
 DECADES = 1.5  # between the smallest and the largest constant, above which the axis is logarithmic
 NONE = "none"
 UNITS = {"1": "dimensionless", ARBITRARY: "arbitrary units"}
+WIDE = 30  # characters of a line of a row's label
 MANY = 12  # channels, above which their constants are a median with bands
 MIDDLE = (2.5, 25.0, 75.0, 97.5)  # per cent of the channels, where the bands end
 
@@ -44,7 +49,10 @@ def ranking(answer: Identification, ax: Axes, *, most: int = 12) -> Axes:
     ax.axvspan(-DECISIVE, 10 * DECISIVE, color=SHARED, linewidth=0, zorder=0)
     ax.axvline(-DECISIVE, color=FAINT, linestyle="--", linewidth=1)
     styles = rule_style(row[0].rule for row in shown)
-    for place, (row, score) in enumerate(zip(shown, scores, strict=True)):
+    labels = [_row_label(row) for row in shown]
+    lines = np.array([1 + label.count("\n") for label in labels])
+    places = np.cumsum(lines) - (lines + 1) / 2
+    for place, row, score in zip(places, shown, scores, strict=True):
         style = styles[row[0].rule]
         ours = row in said
         ax.plot(
@@ -54,7 +62,7 @@ def ranking(answer: Identification, ax: Axes, *, most: int = 12) -> Axes:
             markersize=7,
             markerfacecolor=style.colour if ours else "white",
         )
-    ax.set_yticks(range(len(shown)), [_row_label(row) for row in shown])
+    ax.set_yticks(places, labels)
     for label, row in zip(ax.get_yticklabels(), shown, strict=True):
         label.set_fontweight("bold" if row in said else "normal")
     ax.set_xscale("symlog", linthresh=DECISIVE, linscale=0.7)
@@ -62,15 +70,25 @@ def ranking(answer: Identification, ax: Axes, *, most: int = 12) -> Axes:
     ax.set_xticks([x for x in TICKS if x > 1.3 * reach], minor=False)
     ax.set_xticks([], minor=True)
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("-", "\N{MINUS SIGN}"))
-    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.set_ylim(lines.sum() - 0.4, -0.6)
     ax.set_xlabel("Vuong's z against the best rule (dimensionless)")
     ax.set_title("grey: no worse than the best, but for chance", fontsize=9, loc="right")
     return _open(ax)
 
 
+def ranking_lines(answer: Identification, *, most: int = 12) -> int:
+    """How many lines of text the rows of `ranking` are labelled with.
+
+    Args:
+        answer: of `fwbio.analyses.identification.identify`.
+        most: how many rows at most.
+    """
+    return sum(1 + _row_label(row).count("\n") for row in groups(answer)[:most])
+
+
 def _row_label(row: Sequence[Candidate]) -> str:
     rest = [c.rule for c in row[1:]]
-    return row[0].rule if not rest else f"{row[0].rule}\n= {', '.join(rest)}"
+    return "\n".join([row[0].rule, *wrap(f"= {', '.join(rest)}", WIDE)] if rest else [row[0].rule])
 
 
 def parameters(
@@ -241,7 +259,7 @@ def changes(
         points: how many of each to draw at most, evenly picked.
         quantile: of sizes, at which the axes end.
     """
-    styles = rule_style(replays)
+    styles = _told_apart(replays)
     every = [np.abs(part) for r in replays.values() for part in (r.observed, r.predicted)]
     ends = [max(float(np.quantile(part, quantile)) for part in every) or 1.0]
     ends = [-1.05 * ends[0], 1.05 * ends[0]]
@@ -265,7 +283,7 @@ def changes(
         )
     what = next(iter(replays.values()))
     units = what.observed.attrs["units"]
-    units = "dimensionless" if units == "1" else units
+    units = UNITS.get(units, units)
     name = what.observed.attrs["long_name"].removeprefix("observed ")
     ax.set(xlim=ends, ylim=ends, aspect="equal")
     ax.locator_params(nbins=5)
@@ -281,6 +299,21 @@ def changes(
         handletextpad=0.3,
     )
     return _open(ax)
+
+
+def _told_apart(rules: Iterable[str]) -> Mapping[str, Style]:
+    """Styles of rules whose points lie on one another: neither hue nor marker twice."""
+    made: dict[str, Style] = {}
+    for rule, style in rule_style(rules).items():
+        hues, marks = ({getattr(x, part) for x in made.values()} for part in ("colour", "marker"))
+        free = [mark for mark in BESIDE if mark not in marks] or [style.marker]
+        other = [hue for hue in NEUTRAL if hue not in hues] or [style.colour]
+        made[rule] = replace(
+            style,
+            colour=other[0] if style.colour in hues else style.colour,
+            marker=free[0] if style.marker in marks else style.marker,
+        )
+    return made
 
 
 def confusion(counts: pd.DataFrame, ax: Axes, *, right: pd.DataFrame | None = None) -> Axes:

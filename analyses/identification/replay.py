@@ -5,6 +5,7 @@ import xarray as xr
 
 from fwbio.analyses.identification.answer import Candidate
 from fwbio.analyses.identification.data import Recording, from_record
+from fwbio.analyses.identification.meanings import ARBITRARY
 from fwbio.analyses.identification.unknowns import Model, Observed, model
 from fwbio.errors import FwbioError
 from fwbio.local import stepper
@@ -36,7 +37,8 @@ def replay(
         rule: the candidate's, where it is not of the table.
 
     Returns:
-        `observed` and `predicted` (change), every number that was seen, in the observations' unit.
+        `observed` and `predicted` (change), every number that was seen, in the observations' unit,
+        "a.u." where they name none.
 
     Raises:
         FwbioError: the record is no recording, or the candidate was refused, or its rule is not of
@@ -66,7 +68,11 @@ def replay(
     there = np.isfinite(seen)
     dataset = xr.Dataset(
         {
-            name: ("change", values[there], {"units": units or "1", "long_name": f"{name} {what}"})
+            name: (
+                "change",
+                values[there],
+                {"units": units or ARBITRARY, "long_name": f"{name} {what}"},
+            )
             for name, values in {"observed": seen, "predicted": told}.items()
         }
     )
