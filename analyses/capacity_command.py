@@ -1,6 +1,7 @@
 """`fwbio sweep capacity`: recall along one axis, as a table and a figure."""
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from fwbio.analyses import options
 from fwbio.analyses.capacity_config import AXES, PROGRAMMERS
 from fwbio.analyses.outputs import check_writable, png
 from fwbio.analyses.substrates import SUBSTRATES
+from fwbio.analyses.tables import print_rows
+from fwbio.analyses.words import number, over_trials
 from fwbio.files import write_together
 from fwbio.rules import RULES
 from fwbio.tasks import PAIR_TASKS
@@ -71,7 +74,38 @@ def capacity_command(out: Path, **settings: Any) -> None:
 
     check_writable(out)
     measured = capacity(**settings, checkpoints=out / "programmers", progress=True)
-    click.echo("\n".join(map(str, write(measured, out))))
+    written = write(measured, out)
+    head, rows = recalled(measured)
+    print_rows("Recall accuracy \N{PLUS-MINUS SIGN} standard error over trials", head, rows)
+    click.echo("\n".join(map(str, written)))
+
+
+def recalled(measured: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """The recall of a sweep in words: the names of its columns, and a row a run and place.
+
+    The last column is how many standard errors the noise power is off its closed form, a dash
+    where there is none or one trial has no error.
+
+    Args:
+        measured: as `fwbio.analyses.capacity.capacity` makes it.
+    """
+    from fwbio.analyses.capacity_laws import deviations
+
+    axis = str(measured.attrs["config"]["axis"])
+    off = deviations(measured)["noise_power"].reindex(substrate=measured.substrate)
+    told = measured[["recall_accuracy", "recall_accuracy_se", "noise_power", "trials"]].assign(
+        z=off
+    )
+    frame = told.to_dataframe().reset_index()
+    names = ["programmer", "substrate", "rule"]
+    frame = frame[frame.recall_accuracy.notna()]
+    cells = []
+    for _, row in frame.iterrows():
+        error = over_trials(row["recall_accuracy_se"], int(row["trials"]))
+        recall = f"{number(row['recall_accuracy'])} {error}".strip()
+        z = "\N{EN DASH}" if isnan(row["z"]) else f"{row['z']:.1f}"
+        cells.append([*row[names], f"{row[axis]:g}", recall, number(row["noise_power"]), z])
+    return [*names, axis, "recall", "noise power", "z of its closed form"], cells
 
 
 def write(measured: xr.Dataset, folder: Path) -> Sequence[Path]:

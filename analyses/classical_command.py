@@ -6,6 +6,7 @@ import click
 
 from fwbio.analyses import options
 from fwbio.analyses.outputs import check_writable
+from fwbio.analyses.tables import print_rows
 
 
 @click.command("classical")
@@ -32,11 +33,13 @@ def classical_command(quick: bool, trials: int, seed: int, out: Path) -> None:
     check_writable(out)
     from fwbio.analyses.classical import hopfield, willshaw, willshaw_gaps
     from fwbio.analyses.classical_config import quick_sweeps, sweeps
-    from fwbio.analyses.classical_outputs import write
+    from fwbio.analyses.classical_outputs import DEVIATIONS, deviation_rows, write
 
     first, few, second = quick_sweeps(seed) if quick else sweeps(trials, seed)
     gaps = (0.1, 1.0) if quick else (0.1, 0.2, 0.3, 0.5, 1.0)
     measured = willshaw(first), willshaw(few), hopfield(second), willshaw_gaps(first, gaps)
     settings = "--quick" if quick else f"--trials {trials}"
     command = f"fwbio sweep classical {settings} --seed {seed}"
-    click.echo("\n".join(map(str, write(*measured, out, command=command))))
+    written = write(*measured, out, command=command)
+    print_rows("Measured against exact closed forms", DEVIATIONS, deviation_rows(*measured[:3]))
+    click.echo("\n".join(map(str, written)))

@@ -28,6 +28,7 @@ MEASURES = {
     "willshaw": ("active_synapses", "spurious", "missed", "information"),
     "hopfield": ("bit_error", "overlap", "settled"),
 }
+DEVIATIONS = ("memory", "substrate", "points", "within three standard errors", "farthest")
 WIDTH = 110
 
 
@@ -57,8 +58,7 @@ def write(
         FwbioError: the folder can't be written.
     """
     measured = {"willshaw": willshaw, "hopfield": hopfield}
-    tables = {name: table(found, name) for name, found in measured.items()}
-    tables["willshaw"] = pd.concat([tables["willshaw"], table(few, "willshaw")])
+    tables = _tables(willshaw, few, hopfield)
     sizes = willshaw_sizes([n for n in SIZES if n <= 128 * int(willshaw.units.max())])
     told = {
         "command": command,
@@ -125,6 +125,21 @@ def table(measured: xr.Dataset, kind: str) -> pd.DataFrame:
         "z",
     ]
     return frame[order].sort_values(["measure", *dims], kind="stable")
+
+
+def deviation_rows(willshaw: xr.Dataset, few: xr.Dataset, hopfield: xr.Dataset) -> list[list[str]]:
+    """How far measured points are from exact closed forms: the cells below `DEVIATIONS`.
+
+    Args:
+        willshaw: as `fwbio.analyses.classical.willshaw` makes it.
+        few: likewise, with two active units.
+        hopfield: as `fwbio.analyses.classical.hopfield` makes it.
+
+    Returns:
+        A row a memory and substrate; the last two columns count and measure z = (measured - closed
+        form) / standard error.
+    """
+    return _deviation_rows(_tables(willshaw, few, hopfield))
 
 
 def willshaw_figure(measured: xr.Dataset, few: xr.Dataset, sizes: xr.Dataset) -> bytes:
@@ -228,10 +243,7 @@ def page(
             " number."
         ),
         "## Measured against exact closed forms",
-        _rows(
-            ("memory", "substrate", "points", "within three standard errors", "farthest"),
-            _deviation_rows(tables),
-        ),
+        _rows(DEVIATIONS, _deviation_rows(tables)),
         _filled(
             "Exact at every size are the share of synapses that are on, 1 - (1 - M^2/N^2)^P; the"
             " share of silent units that fire, from how the synapses of one unit go together"
@@ -289,6 +301,11 @@ def page(
         ),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _tables(willshaw: xr.Dataset, few: xr.Dataset, hopfield: xr.Dataset) -> dict[str, pd.DataFrame]:
+    both = [table(willshaw, "willshaw"), table(few, "willshaw")]
+    return {"willshaw": pd.concat(both), "hopfield": table(hopfield, "hopfield")}
 
 
 def _farthest(measured: xr.Dataset) -> float:

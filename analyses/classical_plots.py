@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from fwbio.analyses.classical_laws import at_every_point
 from fwbio.analyses.palette import BLACK, COLOURS, FAINT, MARKERS, Style, series_style
+from fwbio.analyses.words import listed
 from fwbio.errors import FwbioError, unknown_name
 
 LABELS: Mapping[str, str] = {
@@ -142,8 +143,6 @@ def capacity_by_size(sizes: xr.Dataset, ax: Axes, *, measured: Sequence[xr.Datas
     for runs, marker in zip(measured, "osD", strict=False):
         here = at_every_point(runs, "information")
         best = here.isel(nominal_load=here.information.fillna(0).argmax("nominal_load"))
-        same = np.unique(runs.active)
-        active = f"{same[0]}" if len(same) == 1 and runs.sizes["units"] > 1 else "log2 N"
         ax.errorbar(
             best.units,
             best.information,
@@ -153,7 +152,7 @@ def capacity_by_size(sizes: xr.Dataset, ax: Axes, *, measured: Sequence[xr.Datas
             linestyle="none",
             markersize=5,
             capsize=2,
-            label=f"measured, {active} active",
+            label=f"measured, {_active(runs)} active",
         )
     ax.axhline(np.log(2), color=FAINT, linestyle="--", linewidth=1, label="limit ln 2")
     ax.set_xscale("log", base=2)
@@ -162,6 +161,14 @@ def capacity_by_size(sizes: xr.Dataset, ax: Axes, *, measured: Sequence[xr.Datas
     ax.set_ylabel(LABELS["information"])
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def _active(runs: xr.Dataset) -> str:
+    """The numbers of active units, in words."""
+    active = np.atleast_1d(runs.active.values)
+    if (active == np.round(np.log2(runs.units.values))).all():
+        return "log2 N"
+    return listed([f"{number:g}" for number in np.unique(active)])
 
 
 def _points(

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from inspect import getdoc
 from pathlib import Path
@@ -84,6 +84,25 @@ def print_summary(tree: Any, written: Path) -> None:
     console.print(shown)
     print_ledger(tree.attrs["ledger"])
     click.echo(f"report: {written}")
+
+
+def print_rows(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table of words.
+
+    Args:
+        title: above it.
+        head: the names of its columns.
+        rows: their cells, numbers as text.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in head:
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    terminal().print(shown)
 
 
 def terminal() -> Any:

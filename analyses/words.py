@@ -18,6 +18,19 @@ def number(value: float) -> str:
     return f"{value:.3f}" if 0.001 <= abs(value) < 0.9995 else f"{value:.2g}"
 
 
+def over_trials(error: float, trials: int) -> str:
+    """A standard error over trials, or that there is none to be told.
+
+    >>> over_trials(0.03, 64), over_trials(0.0, 64), over_trials(float("nan"), 1)
+    ('± 0.030', 'in all of 64 trials', '')
+    """
+    if np.isnan(error):
+        return ""
+    return (
+        f"\N{PLUS-MINUS SIGN} {number(error)}" if error else f"in all of {plural(trials, 'trial')}"
+    )
+
+
 def plural(count: int, noun: str) -> str:
     """A count and its noun.
 

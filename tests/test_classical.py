@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -354,6 +355,12 @@ def test_the_command_writes_tables_figures_and_a_page(tmp_path):
     assert abs(told["closed_forms"]["critical_load"] - critical_load()) < 1e-12
     page = (tmp_path / "README.md").read_text()
     assert "fwbio sweep classical --quick" in page and ".1379" in page
+    heading, rule = "| memory | substrate |", "| --- |"
+    (start,) = (i for i, line in enumerate(page.splitlines()) if line.startswith(heading))
+    rows = itertools.takewhile(lambda line: line.startswith("|"), page.splitlines()[start:])
+    told = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if rule not in row]
+    printed = [re.split(r"  +", line.strip()) for line in done.stdout.splitlines()]
+    assert len(told) > 4 and all(row in printed for row in told)
 
 
 def fixed_willshaw():
@@ -419,6 +426,28 @@ def test_image_classical_plots_capacity_by_size():
     classical_plots.capacity_by_size(willshaw_sizes((32, 64, 256)), ax, measured=[measured])
     ax.legend(fontsize=5)
     return figure
+
+
+@pytest.mark.parametrize(
+    ("units", "active", "label"),
+    [
+        ((32, 64), (), "log2 N"),
+        ((16,), (), "log2 N"),
+        ((16,), (2,), "2"),
+        ((16, 32), (2, 2), "2"),
+        ((16, 32), (4, 4), "4"),
+        ((16, 32), (4, 6), "4 and 6"),
+    ],
+)
+def test_measured_capacities_are_named_by_their_active_units(units, active, label):
+    sweep = WillshawSweep(
+        units=units, active=active, loads=(0.5,), substrates=("kernel",), trials=2
+    )
+    _, ax = plt.subplots()
+    measured = willshaw(sweep, progress=False)
+    classical_plots.capacity_by_size(willshaw_sizes(units), ax, measured=[measured])
+    assert f"measured, {label} active" in ax.get_legend_handles_labels()[1]
+    plt.close("all")
 
 
 def test_figures_name_what_was_not_measured():
