@@ -22,7 +22,7 @@ from fwbio.analyses.identification.command import identify_command
 from fwbio.analyses.identification.study_command import identification_command
 from fwbio.analyses.options import out as out_option
 from fwbio.analyses.options import several, values
-from fwbio.analyses.outputs import check_folder, check_writable, write
+from fwbio.analyses.outputs import check_folder, check_writable, in_folder, write
 from fwbio.analyses.reproductions.command import reproduce_command
 from fwbio.analyses.rules_command import rules_command
 from fwbio.analyses.substrates import SUBSTRATES
@@ -204,18 +204,26 @@ def compare_command(
 
 @main.command()
 @click.argument("comparison", type=click.Path(path_type=Path))
-@out_option("results")
-def report(comparison: Path, out: Path) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    show_default="the comparison's",
+    help="Folder to write to.",
+)
+def report(comparison: Path, out: Path | None) -> None:
     """Make table, figures and report again.
 
-    COMPARISON is the comparison.nc that `fwbio compare` wrote.
+    COMPARISON is the comparison.nc that `fwbio compare` wrote, or its folder.
 
     \b
-    Example:
-      fwbio report results/comparison.nc --out results
+    Examples:
+      fwbio report results
+      fwbio report results/comparison.nc --out results/again
     """
     from fwbio import record
 
+    comparison = in_folder(comparison)
+    out = comparison.parent if out is None else out
     check_writable(out)
     found = record.load(comparison)
     if print_again(found, out):

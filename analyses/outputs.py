@@ -42,6 +42,26 @@ def check_writable(folder: str | Path) -> Path:
     return folder
 
 
+def in_folder(path: Path) -> Path:
+    """The comparison.nc in a folder; any other path as it is.
+
+    Args:
+        path: of a comparison, or of the folder that it was written to.
+
+    Raises:
+        FwbioError: the folder holds none.
+    """
+    if not path.is_dir() or path.suffix == ".zarr":
+        return path
+    if not (path / TREE).is_file():
+        raise FwbioError(
+            f"the folder holds no {TREE}",
+            where=str(path),
+            mend="name one that `fwbio compare` wrote",
+        )
+    return path / TREE
+
+
 def png(figure: "Figure", *, dpi: int) -> bytes:
     """A figure as a PNG image; equal figures give equal bytes.
 

@@ -80,7 +80,10 @@ def print_summary(tree: Any, written: Path) -> None:
         shown.add_column(column, justify="right")
     for case, rows in summary(tree).groupby(["programmer", "rule", "substrate"], sort=False):
         values = rows.set_index("metric")["value"]
-        shown.add_row(*case, f"{values['trials']:g}", *(number(values[m]) for m in metrics))
+        cells = {metric: number(values[metric]) for metric in metrics}
+        if values["recall_accuracy_se"] == 0:
+            cells["recall_accuracy_se"] = "all alike"
+        shown.add_row(*case, f"{values['trials']:g}", *cells.values())
     console.print(shown)
     print_ledger(tree.attrs["ledger"])
     click.echo(f"report: {written}")

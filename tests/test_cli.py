@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -81,6 +82,27 @@ def test_report_makes_them_again(results, tmp_path):
     for name in ("summary.csv", "report.html"):
         assert (tmp_path / name).read_bytes() == (results / name).read_bytes()
     assert not (tmp_path / "comparison.nc").exists()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_report_takes_a_folder_and_writes_there_unless_told(results, tmp_path, monkeypatch):
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "comparison.nc").write_bytes((results / "comparison.nc").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for words in (["again"], ["again/comparison.nc"]):
+        result = run("report", *words)
+        assert result.exit_code == 0, result.output
+        assert f"report: {Path('again') / 'report.html'}" in result.stdout
+        assert (again / "summary.csv").read_bytes() == (results / "summary.csv").read_bytes()
+        (again / "summary.csv").unlink()
+    assert run("report", "again", "--out", "other").exit_code == 0
+    assert (tmp_path / "other" / "report.html").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"again", "other"}
+    (tmp_path / "empty").mkdir()
+    line = told(run("report", "empty"))
+    assert line.startswith("fwbio: empty: the folder holds no comparison.nc; name one that")
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_names_are_given_by_comma_or_by_repetition(monkeypatch, tmp_path):

@@ -14,9 +14,10 @@ from PIL import Image
 from synthetic import refuse_oja, synaptic_record
 
 from fwbio import FwbioError, analyses, models, record
-from fwbio.analyses import outputs
+from fwbio.analyses import outputs, tables
 from fwbio.analyses.compare import COLUMNS
 from fwbio.analyses.recall import recall_hits
+from fwbio.analyses.report import comparison
 from fwbio.analyses.words import number as number_shown
 
 
@@ -212,6 +213,31 @@ def test_a_failure_while_moving_leaves_the_earlier_result(folder, tree, monkeypa
     with pytest.raises(OSError, match="the disk is full"):
         outputs.write(tree, folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("substrates", [("reference",), ("reference", "kernel")])
+def test_what_every_trial_recalls_has_no_error_of_nought(substrates, tmp_path, capsys):
+    only = analyses.compare(
+        rules=("delta",),
+        programmers=("designed",),
+        substrates=substrates,
+        pairs=1,  # whatever is read is nearest to the one stored value
+        trials=3,
+        progress=False,
+    )
+    text = outputs.write(only, tmp_path, with_tree=False).read_text(encoding="utf-8")
+    said = re.sub(r"\s+", " ", "".join(Page(text).text))
+    assert "1.00 in every trial" in said and "± 0" not in said
+    assert ("Below it" in said) == (len(substrates) > 1)
+    tables.print_summary(only, tmp_path / "report.html")
+    rows = [line for line in capsys.readouterr().out.splitlines() if "designed" in line]
+    assert len(rows) == len(substrates) and all("all alike" in row for row in rows)
+
+
+def test_small_errors_are_not_rounded_away():
+    told = {0.034: "± 0.03", 0.0031: "± 0.003", 0.0: "in every trial", float("nan"): ""}
+    assert {error: comparison._spread(error) for error in told} == told
 
 
 def test_folders_that_are_not_ours_are_left_alone(tmp_path):

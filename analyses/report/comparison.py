@@ -96,12 +96,21 @@ def _cells(frame: pd.DataFrame, programmer: str, table: Records) -> dict[str, di
         error = values["recall_accuracy_se"]
         return {
             "accuracy": f"{values['recall_accuracy']:.2f}",
-            "error": "" if np.isnan(error) else f"± {error:.2f}",
+            "error": _spread(error),
             "same_trials": f"{values['reference_accuracy']:.2f}",
             "agreement": number(values["readout_agreement"]),
         }
 
     return {rule: {s: cell(runs.get((rule, s))) for s in table.substrates} for rule in table.rules}
+
+
+def _spread(error: float) -> str:
+    """A standard error over trials in words, nothing where there is none."""
+    if np.isnan(error):
+        return ""
+    if error == 0:
+        return "in every trial"
+    return f"± {error:.2f}" if error >= 0.005 else f"± {number(error)}"
 
 
 def _details(frame: pd.DataFrame, programmer: str) -> list[dict[str, str]]:
