@@ -188,11 +188,12 @@ def test_keys_of_one_length_make_solved_steps_equivalent(rng):
 
 
 @pytest.mark.parametrize("rule", ["hebb", "delta"])
-def test_orthonormal_keys_can_not_tell(rule, rng):
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_orthonormal_keys_can_not_tell(rule, noise, rng):
     """Nothing is read back before a key comes again, so that correction never shows."""
     keys = np.linalg.qr(rng.standard_normal((16, 16)))[0]
     values = rng.standard_normal((16, 8))
-    record = shown(rule, keys, values, noise=0.05, rng=rng, beta=0.8)
+    record = shown(rule, keys, values, noise=noise, rng=rng, beta=0.8)
     answer = identify(record, rules=["hebb", "delta", "retnet", "gated_delta", "oja"])
     assert set(answer.rules) == {"hebb", "delta"} and answer.verdict == "can't tell"
     assert "keys that overlap and come again" in answer.sentence
@@ -416,7 +417,40 @@ def test_rules_that_leave_most_of_what_is_not_noise_are_none(rng):
     assert answer.verdict == "none" and answer.rules == ()
     nearest = answer["hebb"]
     assert 0.2 < nearest.explained < 0.6 < nearest.explainable
-    assert "not noise of observing" in answer.sentence
+    assert answer.lacking > 0.3 and "follow from keys, values and weights" in answer.sentence
+
+
+@pytest.mark.parametrize("rule", ["hebb", "gated_delta"])
+def test_noise_of_the_memory_is_nothing_that_a_rule_lacks(rule, rng):
+    """Most of each change is chance, and none of it could have been foretold."""
+    keys, values = rng.standard_normal((2, 150, 5)) / 2
+    W, course = np.zeros((5, 5)), []
+    for k, v in zip(keys, values, strict=True):
+        W = W if rule == "hebb" else 0.95 * W
+        W = W + np.outer(k, v - (0.0 if rule == "hebb" else 0.4 * k @ W))
+        W = W + 0.3 * rng.standard_normal(W.shape)
+        course.append(W)
+    record = xr.Dataset(
+        {
+            "key": (("step", "pre"), keys),
+            "value": (("step", "post"), values),
+            "weights": (("step", "pre", "post"), np.array(course), {"units": "nS"}),
+        }
+    )
+    answer = identify(record, rules=["hebb", "retnet", "delta", "gated_delta"])
+    assert answer.verdict != "none"
+    assert answer.lacking < 0.1 and answer[rule].process > 0.5
+
+
+def test_a_change_too_short_to_tell_from_chance_is_not_none(rng):
+    """One change of all weights that a rule explains is no evidence against it."""
+    keys, values = rng.random((2, 40, 4))
+    start = rng.uniform(1, 3, (4, 4))
+    record = shown("hebb", keys, values, noise=0.001, rng=rng, beta=0.1, initial_weights=start)
+    pair = record.isel(snapshot=[0, -1]).drop_attrs(deep=False)
+    answer = identify(pair, rules=["hebb", "retnet", "delta"])
+    assert answer.start == "observed"
+    assert answer.verdict != "none" and "hebb" in answer.rules
 
 
 @pytest.mark.parametrize("rule", ["hebb", "delta", "gated_delta"])

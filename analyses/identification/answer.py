@@ -95,6 +95,8 @@ class Identification:
         start: what the weights were taken to be before the first step: "zero", "given" (by
             `initial_weights`), or "observed", where they are first seen.
         trials: how many of the recording's trials were fitted, the first ones; 0 where not told.
+        lacking: the share of the changes that keys, values and weights of the same steps predict
+            and the answer, or the nearest rule, does not; NaN where that can't be said.
         scale: whether the rules' weights were taken to be in the observations' unit, "known", or up
             to a factor.
     """
@@ -107,6 +109,7 @@ class Identification:
     start: Literal["zero", "given", "observed"] = "zero"
     trials: int = 0
     scale: Literal["known", "fitted"] = "known"
+    lacking: float = float("nan")
 
     def __getitem__(self, rule: str) -> Candidate:
         """The candidate of that name.
@@ -161,6 +164,7 @@ class Identification:
             "start": self.start,
             "trials": self.trials,
             "scale": self.scale,
+            "lacking": self.lacking,
         }
         return dataset
 

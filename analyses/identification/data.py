@@ -241,8 +241,9 @@ class _Layout:
         array, where = self.record[name], f"{self.where}, {name}"
         absent = [d for d in dims if d not in array.dims and d not in optional]
         if absent or any(d not in dims and d not in self.leading for d in array.dims):
+            needed = ", ".join(d for d in dims if d != "substep")
             raise FwbioError(
-                f"dims {array.dims} where (.., {', '.join(dims)}) is needed",
+                f"dims {array.dims} where (.., {needed}) is needed",
                 where=where,
                 mend="name the dim of presentations `step` and those of channels `pre` and `post`",
             )
@@ -269,7 +270,7 @@ def check_dataset(record: object, where: str) -> None:
         raise FwbioError(
             f"one record is needed, not a {type(record).__name__}",
             where=where,
-            mend="name a file of one record, or a node of a comparison, node.to_dataset()",
+            mend="give a dataset: read(path) of a file, node.to_dataset() of a comparison's node",
         )
 
 
@@ -340,6 +341,13 @@ def _weights(given: _Layout) -> tuple[np.ndarray | None, np.ndarray]:
     record, where = given.record, f"{given.where}, weights"
     if "weights" not in record:
         return None, np.arange(0)
+    absent = [d for d in ("pre", "post") if d not in record["weights"].dims]
+    if absent:
+        raise FwbioError(
+            f"dims {record['weights'].dims} where (.., snapshot, pre, post) are needed",
+            where=where,
+            mend="name those of channels `pre` and `post`, that of times `snapshot` or `step`",
+        )
     sizes = tuple(record["weights"].sizes.get(d, 0) for d in ("pre", "post"))
     wanted = tuple(record[name].sizes[d] for name, d in (("key", "pre"), ("value", "post")))
     if sizes != wanted:
@@ -433,7 +441,7 @@ def _underway(weights: np.ndarray, snapshots: np.ndarray) -> bool:
         return False
     largest = np.sqrt((sizes.sum(axis=(0, 2, 3))[seen > 0] / seen[seen > 0]).max())
     first = np.sqrt(np.nanmean(weights[:, 0] ** 2))
-    writes = max((snapshots[0] + 1) / np.diff(snapshots).min(), 1.0)
+    writes = (snapshots[0] + 1) / np.diff(snapshots).min()
     return bool(first > BEYOND_WRITES * writes * largest)
 
 

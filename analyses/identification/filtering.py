@@ -12,7 +12,8 @@ predictor of fixed gain elsewhere. Read-outs y = W^T x correct W along x: the qu
 rule divides by, or solved for.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -173,23 +174,45 @@ def _differences(model: Model, theta: np.ndarray) -> np.ndarray:
     return np.where(theta + step > model.each("high"), -step, step)
 
 
-def _run(
-    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, sums: "_Sums | None"
-) -> Filtered:
-    given = model.recording
+@dataclass(frozen=True, kw_only=True)
+class Innovation:
+    """A step, and what was not predicted of the observation after it.
+
+    Args:
+        before: the state before the step, (setting, trial, row, column).
+        place: which observation was made after it, or None.
+        error: observed minus predicted, (setting, trial, ..), 0 where nothing was; empty if none.
+        spread: its predicted variance in units of r, (setting, trial).
+    """
+
+    before: np.ndarray
+    place: int | None = None
+    error: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    spread: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+def innovations(
+    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray
+) -> Iterator[Innovation]:
+    """The steps of a recording, one by one, as a rule predicts them from those before.
+
+    Args:
+        model: the rule and its recording.
+        data: its observations.
+        theta: (setting, parameter).
+        rho: q / r of each setting, (setting,).
+    """
     writer = _Writer(model, model.streams(theta), len(theta))
     scale = model.scales(theta)
     unit = scale if model.observed == "weights" else scale[..., 0]
     state = writer.start(scale)
     variances = _Variances(model, writer, data, rho)
-    group = 1 if sums is None else sums.count + 1
-    points = len(theta) // group
-    squares = np.empty((points, given.trials, len(data.at), data.parts))
-    spread = np.empty_like(squares)
-    for t in range(given.steps):
+    for t in range(model.recording.steps):
+        before = state
         state = writer.step(t, state)
         variances.step(t)
         if t not in data.at:
+            yield Innovation(before=before)
             continue
         place = data.at[t]
         told, along = writer.observed(state, t)
@@ -200,15 +223,29 @@ def _run(
             # what is seen for the first time is where the memory starts: nothing predicts it
             state = state + data.adopted[place] * error / scale
             error = error * (1 - data.adopted[place])
-        s, state = variances.update(place, state, error, along, scale)
-        s = s[::group]
+        spread, state = variances.update(place, state, error, along, scale)
+        yield Innovation(before=before, place=place, error=error, spread=spread)
+
+
+def _run(
+    model: Model, data: Seen, theta: np.ndarray, rho: np.ndarray, sums: "_Sums | None"
+) -> Filtered:
+    trials = model.recording.trials
+    group = 1 if sums is None else sums.count + 1
+    points = len(theta) // group
+    squares = np.empty((points, trials, len(data.at), data.parts))
+    spread = np.empty_like(squares)
+    for found in innovations(model, data, theta, rho):
+        if found.place is None:
+            continue
+        s, error = found.spread[::group], found.error
         here = error.reshape(points, group, *error.shape[1:])
-        squares[:, :, place] = data.summed(here[:, 0] ** 2)
-        spread[:, :, place] = s[..., None]
+        squares[:, :, found.place] = data.summed(here[:, 0] ** 2)
+        spread[:, :, found.place] = s[..., None]
         if sums is not None:
-            root = np.sqrt(s).reshape(points, 1, given.trials, *[1] * (error.ndim - 2))
-            sums.add(place, here / root)
-    flat = points, given.trials, -1
+            root = np.sqrt(s).reshape(points, 1, trials, *[1] * (error.ndim - 2))
+            sums.add(found.place, here / root)
+    flat = points, trials, -1
     return Filtered(squares=squares.reshape(flat), spread=spread.reshape(flat), counts=data.counts)
 
 

@@ -95,7 +95,7 @@ def identify(
         return answer
     whole = recording.trials + recording.left_out
     some = "trial was" if recording.trials == 1 else f"{recording.trials} trials were"
-    told = f" Only the first {some} fitted, of {whole}: say trials={whole} for all."
+    told = f" Only the first {some} fitted, of {whole}: ask for {whole} trials to fit all."
     return replace(answer, sentence=answer.sentence + told)
 
 
@@ -162,7 +162,7 @@ def _check_explained(recording: Recording, seen: Observed) -> None:
         raise FwbioError(
             "read-outs do not show the weights that they start from",
             where="readout",
-            mend="give `initial_weights`, or say initial='zero' where they were zero",
+            mend="give `initial_weights`, or start at zero where they were zero",
         )
     if seen == "weights" and recording.initial is None and len(recording.snapshots) < 2:
         raise FwbioError(

@@ -189,7 +189,7 @@ def notes(answer: Identification, recording: Recording, shown: Sequence[Candidat
     units = {p.units for c in shown for p in c.parameters}
     made = [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in MEANINGS if name in names]
     if math.isfinite(shown[0].explainable):
-        noise = "what is not noise of observing, the most that a rule can explain"
+        noise = "what is not noise of observing, at most: all that a rule can explain"
         made.insert(0, f"explainable: {share(shown[0].explainable)}, {noise}")
     if ARBITRARY in units:
         made.append(f"{ARBITRARY}: the unit of the recording, which it does not name")

@@ -28,7 +28,7 @@ from fwbio.rules import RULES
 
 Series = Literal["rules", "noise", "steps", "readout", "unit", "spiking", "foreign"]
 
-FIRST, SEEDS, FEW_SEEDS = 3000, 10, 4  # seeds below FIRST were used to develop the method
+FIRST, SEEDS, FEW_SEEDS = 4000, 10, 4  # seeds below FIRST were used to develop the method
 QUICK_FIRST = 0
 VARIED = ("hebb", "retnet", "gla", "delta", "gated_delta", "oja")  # one a family
 READ = (*VARIED, "linear_attention", "mlstm", "mesa")  # and all that divide by something

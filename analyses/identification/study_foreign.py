@@ -73,6 +73,30 @@ def _squares(
     return 3 * np.outer(keys[-1] ** 2, values[-1])
 
 
+def _values_squared(
+    W: np.ndarray, keys: np.ndarray, values: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Value cells count by their power: k (v * v)^T."""
+    return np.outer(keys[-1], values[-1] ** 2)
+
+
+def _instar(
+    W: np.ndarray, keys: np.ndarray, values: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """(k - W) * |v|: active value cells move their weights towards the key.
+
+    Source: Grossberg 1976, 10.1007/BF00344744, recalled.
+    """
+    return 0.5 * (keys[-1][:, None] - W) * np.abs(values[-1])
+
+
+def _outstar(
+    W: np.ndarray, keys: np.ndarray, values: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """(v - W) * |k|: active key cells move their weights towards the value."""
+    return 0.5 * (values[-1] - W) * np.abs(keys[-1][:, None])
+
+
 FOREIGN: Mapping[str, Change] = MappingProxyType(
     {
         "wander": _wander,
@@ -82,6 +106,9 @@ FOREIGN: Mapping[str, Change] = MappingProxyType(
         "winner": _winner,
         "all_or_none": _all_or_none,
         "squares": _squares,
+        "values_squared": _values_squared,
+        "instar": _instar,
+        "outstar": _outstar,
     }
 )
 

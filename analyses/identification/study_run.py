@@ -33,6 +33,7 @@ DECISIVE = (  # modules on which an answer depends
             "unknowns",
             "filtering",
             "fitting",
+            "leftover",
             "identifying",
             "verdict",
             "study",

@@ -46,9 +46,9 @@ def plain(answer: Identification, recording: Recording | None = None) -> dict[st
         recording: what it is about, where constants are to be `in_units` and those `taken` told.
 
     Returns:
-        `sentence`, `verdict`, `rules`, `observed`, `start` and `trials`, and the `candidates`, best
-        first and refused ones last, each with its numbers, its `equivalent` rules and its
-        `parameters`; and the constants that are `taken`, not fitted.
+        `sentence`, `verdict`, `rules`, `observed`, `start`, `trials` and `lacking`, and the
+        `candidates`, best first and refused ones last, each with its numbers, its `equivalent`
+        rules and its `parameters`; and the constants that are `taken`, not fitted.
     """
     beside = {}
     if recording is not None:
@@ -60,6 +60,7 @@ def plain(answer: Identification, recording: Recording | None = None) -> dict[st
         "observed": answer.observed,
         "start": answer.start,
         "trials": answer.trials,
+        "lacking": _finite(answer.lacking),
         "candidates": [
             {
                 "rule": c.rule,
