@@ -1,14 +1,16 @@
 """Arguments that many analyses take: names of a table, whole numbers, and a call spelled out."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fwbio.errors import FwbioError, unknown_name
 
+Name = TypeVar("Name")
 
-def named(argument: str, given: str | Iterable[str]) -> tuple[str, ...]:
+
+def named(argument: str, given: str | Iterable[Name]) -> tuple[str | Name, ...]:
     """Names as they were given: several, or a string that is one.
 
     Args:

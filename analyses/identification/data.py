@@ -143,8 +143,7 @@ def from_record(
             they are given, what the attribute `initial` says, zero for runs of this toolkit, and
             of others the observed ones where these are too large for the writes that led to them:
             rms of the first seen > 3 x (writes up to then) x largest rms change.
-        trials: how many to take, the first ones; all unless given. What a file holds of others is
-            not read.
+        trials: how many to take, the first ones; all unless given. Others are not read.
         where: what to call the record in errors.
 
     Raises:
@@ -338,9 +337,9 @@ def _check_pairs(keys: np.ndarray, values: np.ndarray, where: str) -> None:
 
 
 def _weights(given: _Layout) -> tuple[np.ndarray | None, np.ndarray]:
-    record, where = given.record, f"{given.where}, weights"
-    if "weights" not in record:
+    if "weights" not in given.record:
         return None, np.arange(0)
+    record, where = given.record, f"{given.where}, weights"
     absent = [d for d in ("pre", "post") if d not in record["weights"].dims]
     if absent:
         raise FwbioError(
@@ -440,9 +439,8 @@ def _underway(weights: np.ndarray, snapshots: np.ndarray) -> bool:
     if not seen.any():
         return False
     largest = np.sqrt((sizes.sum(axis=(0, 2, 3))[seen > 0] / seen[seen > 0]).max())
-    first = np.sqrt(np.nanmean(weights[:, 0] ** 2))
     writes = (snapshots[0] + 1) / np.diff(snapshots).min()
-    return bool(first > BEYOND_WRITES * writes * largest)
+    return bool(np.sqrt(np.nanmean(weights[:, 0] ** 2)) > BEYOND_WRITES * writes * largest)
 
 
 def interval(recording: Recording) -> np.ndarray:
