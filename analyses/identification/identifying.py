@@ -89,7 +89,8 @@ def identify(
             where="rules",
             mend="name others, or leave them out for the whole table",
         )
-    answer = decide(fitted, fit(_nothing(recording, seen)), refused)
+    nothing = fit(_nothing(recording, seen))
+    answer = decide(fitted, fit(nothing.model, start=nothing), refused)
     answer = replace(answer, trials=recording.trials, scale="fitted" if unit is None else "known")
     if not recording.left_out:
         return answer
