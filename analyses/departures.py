@@ -96,7 +96,7 @@ def departures(
         standard error; `recall_change` from the reference's, with standard error and p-value as
         `recall_change` has them; `readout_agreement`, `weight_agreement`; `identified`, the share
         of recordings whose answer is the rule alone, or the rule with those that are one with it on
-        such data, with its interval (`share_interval`); `refused`, why there was no run. By case:
+        such data, with its 95 % interval (Wilson's); `refused`, why there was no run. By case:
         `verdict` and `answer`. By level: `value`, NaN beyond the last. By rule:
         `reference_accuracy`. By departure: `label`, `level_units`, `substrate`, `meaning`,
         `source`. Attributes: `chance_level`, `versions` and the rest of what was asked for.
@@ -204,10 +204,11 @@ class _Sweep:
         told = list(self._identified(record))
         verdicts, answers = (tuple(t[i] for t in told) for i in (0, 1))
         if told:
-            right = sum(is_named(record.attrs["rule"], *t) for t in told)
-            numbers["identified"] = right / len(told)
-            low, high = share_interval(right, len(told))
-            numbers |= {"identified_low": low, "identified_high": high}
+            from fwbio.analyses.identification.study_summary import wilson
+
+            found = wilson(is_named(record.attrs["rule"], *t) for t in told)
+            numbers |= {"identified": found.share}
+            numbers |= {"identified_low": found.low, "identified_high": found.high}
         return _Cell(numbers=numbers, verdicts=verdicts, answers=answers)
 
     def _identified(self, record: xr.Dataset) -> Iterator[tuple[str, str]]:
@@ -264,24 +265,6 @@ def recall_change(record: xr.Dataset, ideal: xr.Dataset) -> Change:
 
         p = 2 * float(stats.t.sf(abs(d / error), more.sizes["trial"] - 1))
     return Change(value=d, standard_error=error, p_value=p)
-
-
-def share_interval(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share, Wilson's, which few trials don't make certain.
-
-    Args:
-        hits: how many.
-        total: of how many, at least 1.
-
-    Source: Wilson 1927, 10.1080/01621459.1927.10502953.
-
-    >>> [round(end, 2) for end in share_interval(2, 2)]
-    [0.34, 1.0]
-    """
-    from scipy import stats
-
-    interval = stats.binomtest(hits, total).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def is_named(rule: str, verdict: str, answer: str) -> bool:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from scipy.stats import binomtest
 
 from fwbio.analyses.identification import from_record, study_cases, study_outputs, study_run
 from fwbio.analyses.identification.study import RULES_STUDIED, is_right
@@ -30,11 +29,16 @@ def test_the_study_is_of_every_rule_and_of_seeds_that_are_new():
     assert max(one.seed for one in cases(quick=True)) < 100
 
 
-def test_wilsons_interval_is_scipys(rng):
-    hits = rng.uniform(size=int(rng.integers(5, 60))) < rng.uniform()
-    found = wilson(hits)
-    ideal = binomtest(int(hits.sum()), hits.size).proportion_ci(method="wilson")
-    np.testing.assert_allclose([found.low, found.high], ideal, atol=1e-6)
+def test_the_interval_of_a_share_is_that_of_shares_whose_test_keeps_it():
+    """Its ends are the p at which the share is 1.96 of their own standard errors away."""
+    for hits, total in ((2, 2), (0, 3), (5, 12)):
+        found = wilson([True] * hits + [False] * (total - hits))
+        for end in (found.low, found.high):
+            off = (hits / total - end) ** 2 - 1.959964**2 * end * (1 - end) / total
+            assert abs(off) < 1e-6
+    none = wilson([False] * 3)
+    assert none.low == 0
+    assert 0.5 < none.high < 1
     assert np.isnan(wilson([]).share)
 
 

@@ -14,7 +14,7 @@ from tolerances import TOLERANCES, assert_close
 
 from fwbio import FwbioError, models, record, reference, tasks
 from fwbio.analyses import departures_plots, recall_accuracy
-from fwbio.analyses.departures import departures, is_named, recall_change, share_interval
+from fwbio.analyses.departures import departures, is_named, recall_change
 from fwbio.analyses.departures_command import departures_command, rows
 from fwbio.analyses.departures_table import DEPARTURES
 from fwbio.models.cells import SpikingModel
@@ -137,17 +137,6 @@ def test_what_was_identified_is_told_case_by_case(episode):
 )
 def test_an_answer_is_right_where_it_names_the_rule_and_no_other(verdict, answer, right):
     assert is_named("delta", verdict, answer) is right
-
-
-def test_the_interval_of_a_share_is_that_of_shares_whose_test_keeps_it():
-    """Its ends are the p at which the share is 1.96 of their own standard errors away."""
-    for hits, total in ((2, 2), (0, 3), (5, 12)):
-        for end in share_interval(hits, total):
-            off = (hits / total - end) ** 2 - 1.959964**2 * end * (1 - end) / total
-            assert abs(off) < 1e-6
-    low, high = share_interval(0, 3)
-    assert low == 0
-    assert 0.5 < high < 1
 
 
 def recalled(hits):

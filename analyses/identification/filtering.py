@@ -291,10 +291,8 @@ class _Writer:
             self.form = normal_form(model.rule, streams, xp=np, time_axis=2, writes_per_step=writes)
             self.writes = self.form.writes_per_step
             self._step = advance(self.form, xp=np)
-            self.query = self.form.query
         else:
             self._step = stepper(model.rule, streams, xp=np, axis=2)
-            self.query = streams["query"]
 
     def start(self, scale: np.ndarray) -> np.ndarray:
         """The weights before the first step, in the rule's own unit."""
@@ -320,7 +318,7 @@ class _Writer:
         """The weights; or what the step's query reads y = W^T x, and x (setting, trial, pre)."""
         if self.model.observed == "weights":
             return state, None
-        x = self.query[:, :, t] if self.form is None else asked(self.form, t, state)
+        x = self.streams["query"][:, :, t] if self.form is None else asked(self.form, t, state)
         through = np.swapaxes(state, -1, -2) if self.terms.transposed else state
         drawn = np.einsum("...kv,...k->...v", through, x)
         if self.form is not None and self.terms.normaliser != "none":

@@ -8,7 +8,6 @@ import pandas as pd
 
 from fwbio.analyses.identification.study import NOISE, STEPS
 from fwbio.analyses.identification.study_cases import SPIKING, VARIED, named
-from fwbio.analyses.identification.verdict import NORMAL
 from fwbio.analyses.words import listed
 from fwbio.rules import RULES
 
@@ -41,7 +40,7 @@ class Claim(NamedTuple):
 
 
 def wilson(hits: Iterable[bool]) -> Share:
-    """A share with its 95 % interval, z = 1.96.
+    """A share with its 95 % interval, z = 1.96, which few trials don't make certain.
 
         (p + z^2/2n +- z sqrt(p (1 - p) / n + z^2/4n^2)) / (1 + z^2/n)
 
@@ -57,10 +56,10 @@ def wilson(hits: Iterable[bool]) -> Share:
     n, count = found.size, int(found.sum())
     if not n:
         return Share(0, 0, np.nan, np.nan, np.nan)
-    p, z2 = count / n, NORMAL**2
-    centre, reach = p + z2 / (2 * n), NORMAL * np.sqrt(p * (1 - p) / n + z2 / (4 * n**2))
-    low, high = (centre - reach) / (1 + z2 / n), (centre + reach) / (1 + z2 / n)
-    return Share(count, n, p, float(max(low, 0.0)), float(min(high, 1.0)))
+    from scipy import stats
+
+    ends = stats.binomtest(count, n).proportion_ci(0.95, method="wilson")
+    return Share(count, n, count / n, float(ends.low), float(ends.high))
 
 
 def by_rule(table: pd.DataFrame) -> pd.DataFrame:
